@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.engine.support import product, workplace
+from benchmarks.engine.support import product, proposed_and_judged, workplace
 from benchmarks.screen.terminal import Terminal, table
 from core.client import read_events, read_state, start_engine
 from core.record import events as e
@@ -81,11 +81,6 @@ class Day:
     descriptors: list[int] = field(default_factory=list)  # of each engine shortly before its end
     app: Terminal | None = None
 
-    def start(self) -> None:
-        start_engine(self.paths, self.options)
-        if self.app is None:
-            self.app = Terminal(product("attach", "-C", str(self.paths.project), self.paths.name))
-
     def jobs(self, *phases: str) -> list[int]:
         """Processes of the runs that are in one of these phases, as the process beside each tells."""
         found = []
@@ -129,8 +124,7 @@ class Day:
             if not engine_alive(self.paths):
                 if read_state(self.paths).state in ENDED:
                     return
-                self.start()
-            assert self.app is not None or engine_alive(self.paths)
+                start_engine(self.paths, self.options)
             if self.app is None:
                 self.app = Terminal(product("attach", "-C", str(self.paths.project), self.paths.name))
             self.app.run(between * (0.5 + self.draw.random()))
@@ -152,15 +146,9 @@ def _words(process: psutil.Process) -> list[str]:
 
 def checked(day: Day, experiments: int) -> list[list[str]]:
     """How often each thing that must not be was found."""
-    proposed, judged, ran = Counter[int](), Counter[int](), Counter[int]()
-    for event in read_events(day.paths):
-        body = event.body
-        if isinstance(body, e.Proposed):
-            proposed[body.experiment] += 1
-        elif isinstance(body, e.Judged) and body.verdict != "provisional":
-            judged[body.experiment] += 1
-        elif isinstance(body, e.RunFinished):
-            ran[body.run] += 1
+    proposed, judged = proposed_and_judged(day.paths)
+    bodies = [event.body for event in read_events(day.paths)]
+    ran = Counter(body.run for body in bodies if isinstance(body, e.RunFinished))
     end = time.monotonic() + LEFT_SECONDS
     while (left := processes_of(day.paths.project)) and time.monotonic() < end:
         time.sleep(0.2)
@@ -201,7 +189,7 @@ def main(words: list[str]) -> int:
         day = Day(SessionPaths(project, "day"), options, random.Random(int(seed)))
         begun = time.monotonic()
         try:
-            day.start()
+            start_engine(day.paths, options)
             day.play(count, between)
         finally:
             if day.app is not None:

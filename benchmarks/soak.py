@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engine.support import instant_project, workplace
+from benchmarks.engine.support import instant_project, proposed_and_judged, workplace
 from benchmarks.screen.terminal import table
 from core.client import read_events, read_state, start_engine
 from core.record import events as e
@@ -115,17 +115,9 @@ def play(paths: SessionPaths, experiments: int) -> int:
 
 def verdicts(paths: SessionPaths, experiments: int) -> list[list[str]]:
     """Number of experiments that violate each condition on the log."""
-    proposed: Counter[int] = Counter()
-    judged: Counter[int] = Counter()
-    commits: dict[int, str] = {}
-    for event in read_events(paths):
-        body = event.body
-        if isinstance(body, e.Proposed):
-            proposed[body.experiment] += 1
-        elif isinstance(body, e.Judged) and body.verdict != "provisional":
-            judged[body.experiment] += 1
-        elif isinstance(body, e.Committed):
-            commits[body.experiment] = body.commit
+    proposed, judged = proposed_and_judged(paths)
+    bodies = [event.body for event in read_events(paths)]
+    commits = {body.experiment: body.commit for body in bodies if isinstance(body, e.Committed)}
     state = read_state(paths)
     asked = range(1, experiments + 1)
     wrong = [n for n in asked if f"Number {n} of" not in state.experiments[n].hypothesis] if not state.live else []

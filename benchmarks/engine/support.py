@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from pathlib import Path
 
 import psutil
 
-from core.client import read_state, request, start_engine
+from core.client import read_events, read_state, request, start_engine
 from core.record import commands
+from core.record import events as e
 from core.record.state import State
 from core.session.lock import engine_alive
 from core.session.options import EngineOptions
@@ -166,3 +168,15 @@ def pause(paths: SessionPaths) -> State:
 
 def resume(paths: SessionPaths) -> None:
     request(paths, commands.Resume())
+
+
+def proposed_and_judged(paths: SessionPaths) -> tuple[Counter[int], Counter[int]]:
+    """How often each experiment was proposed, and how often it got a verdict that is not provisional."""
+    proposed, judged = Counter[int](), Counter[int]()
+    for event in read_events(paths):
+        body = event.body
+        if isinstance(body, e.Proposed):
+            proposed[body.experiment] += 1
+        elif isinstance(body, e.Judged) and body.verdict != "provisional":
+            judged[body.experiment] += 1
+    return proposed, judged
