@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from core.engine.runs.overrun import before_clock_words
+from core.engine.runs.counted.overrun import before_clock_words
 from core.engine.startup.setup import EnginePart
 from core.record import events as e
 from core.record.errors import GitConflict

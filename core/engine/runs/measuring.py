@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from core.clock import now
 from core.engine.runs.card_faults import CardFaults
+from core.engine.runs.counted.many_names import MAX_MANY, many_names_words
+from core.engine.runs.counted.overrun import MAX_CUTS, is_better, next_cut, over_budget
+from core.engine.runs.counted.siblings import far_words
 from core.engine.runs.live_run import Live, with_words
-from core.engine.runs.many_names import MAX_MANY, many_names_words
-from core.engine.runs.overrun import MAX_CUTS, is_better, next_cut, over_budget
-from core.engine.runs.siblings import far_words
 from core.engine.runs.slots import Slots
 from core.engine.runs.telemetry import memory_words
 from core.engine.runs.workplace import Workplace

@@ -14,13 +14,13 @@ from core.clock import now
 from core.engine.ending import RUN_SKIPPED, RunEnding
 from core.engine.runs.card_faults import CardFaults
 from core.engine.runs.card_watch import CardWatch
+from core.engine.runs.counted.overrun import cut_of, seconds_used
+from core.engine.runs.counted.siblings import LEAST_WORK
 from core.engine.runs.hints.known import Crash
 from core.engine.runs.hints.wrong_torch import torch_is_named
 from core.engine.runs.live_run import Live
 from core.engine.runs.measuring import Measuring
-from core.engine.runs.overrun import cut_of, seconds_used
 from core.engine.runs.run_key import RunKey, make_folder
-from core.engine.runs.siblings import LEAST_WORK
 from core.engine.runs.slots import Slots, Urgency
 from core.engine.runs.telemetry import DeviceSampler, facts
 from core.engine.runs.workplace import Workplace, start

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from core.client import read_state
-from core.engine.runs.siblings import far_words
+from core.engine.runs.counted.siblings import far_words
 from core.lab.container import cores
 from core.lab.shim.proctree import descendants, threads_of
 from core.record import events as e

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine.runs.many_names import many_names_words
+from core.engine.runs.counted.many_names import many_names_words
 from core.lab.shim.clocks.new_names import KNOWN_NAMES, NewNames
 from core.record.state import Baseline, State
 from tests.engine.runs.test_overrun import experiment, ran

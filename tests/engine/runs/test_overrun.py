@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine.runs.overrun import before_clock_words, cut_of, is_better, next_cut, over_budget, seconds_used
+from core.engine.runs.counted.overrun import before_clock_words, cut_of, is_better, next_cut, over_budget, seconds_used
 from core.record.events import Ended
 from core.record.state import BASELINE, Baseline, Experiment, Run, State
 from tests.engine.support import engine, wait_end
