@@ -619,16 +619,16 @@ def train(machine: Machine, run: harness.TrainingRun) -> None:
     params, compiled = sum(p.numel() for p in trainer.model.parameters()), compiles()
     clock, view = run.ready(params)
     limit_step(trainer, clock.seconds)
-
     loader = trainer.loader(np.frombuffer(view, dtype="<u2"), run.seed)
     startup, step, smooth, printed, slowest = time.monotonic() - started, 0, math.nan, -math.inf, 0.0
+    since: list[torch.Tensor] = []  # losses of the steps since the last line: that of one step says little
     while not clock.over(step):
         begun = clock.elapsed()
-        loss = trainer.step(loader, clock.progress(step))
+        since.append(trainer.step(loader, clock.progress(step)))
         machine.wait()  # so that the clock does not run ahead of the device
         step += 1
         if clock.elapsed() - printed >= LOG_SECONDS or clock.over(step):
-            value, printed = float(loss), clock.elapsed()
+            value, printed, since = float(torch.stack(since).mean()), clock.elapsed(), []
             if not math.isfinite(value):
                 raise SystemExit(f"step {step:05d} | loss {value} | training has diverged")
             smooth = value if math.isnan(smooth) else 0.8 * smooth + 0.2 * value
