@@ -33,7 +33,7 @@ def loaded_by(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     ("statement", "never"),
     [
-        ("import tui.cli.look, tui.cli.steer, tui.cli.run, core.client", f"{HEAVY} textual rich PIL pygments"),
+        ("import tui.cli.look, tui.cli.steering.steer, tui.cli.run, core.client", f"{HEAVY} textual rich PIL pygments"),
         ("import tui.cli.parser; tui.cli.parser.parse(['status'])", f"{HEAVY} textual rich PIL sqlite3"),
         ("import tui.app", HEAVY),
         ("import core.engine.daemon", "textual rich torch anthropic openai nanotrain tui"),

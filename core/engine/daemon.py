@@ -21,6 +21,7 @@ from core.engine.commands.certification import CertificationCommands
 from core.engine.commands.dispatch import dispatch
 from core.engine.commands.guidance import GuidanceCommands
 from core.engine.commands.lifecycle_commands import LifecycleCommands
+from core.engine.commands.queue_commands import QueueCommands
 from core.engine.commands.setting_changes import SettingChanges
 from core.engine.ending import Ending, SessionEnding
 from core.engine.experiment import Experiments
@@ -30,6 +31,7 @@ from core.engine.loop import Loop
 from core.engine.proposing.brief import Briefing
 from core.engine.proposing.lookahead import Lookahead
 from core.engine.proposing.proposer import Proposer
+from core.engine.proposing.reapplication import Reapplication
 from core.engine.runs.card_watch import CardWatch
 from core.engine.runs.run import Runs
 from core.engine.runs.slots import Slots
@@ -155,21 +157,24 @@ class _Engine:
         slots = Slots(settings.slots)
         lifecycle = self.lifecycle = Lifecycle(journal, slots)
         self.place = Workplace(setup, settings, lifecycle.pause)
+        slots.queue = lambda: journal.state.queue
         slots.on_left = lambda: setup.locks.keep_only((*slots.names, *slots.held))
         watch = self.cards = CardWatch(setup.sandbox.tier, journal, slots, lifecycle.pause, _resume_call(setup.paths))
         watch.resume = lifecycle.resume
         runs = self.runs = Runs(*common, slots, self.place, watch)
         judge = self.judge = Judge(*common)
-        experiments = Experiments(*common, lifecycle, runs, judge)
         program_file = ProgramFile(*common)
         proposer = self.proposer = Proposer(*common, Briefing(*common, self.place))
-        lookahead = Lookahead(*common, lifecycle, judge, proposer, program_file)
+        experiments = Experiments(*common, lifecycle, runs, judge, Reapplication(*common, judge, proposer))
+        lookahead = Lookahead(*common, lifecycle, judge, proposer, program_file, slots)
         loop = self.loop = Loop(*common, lifecycle, runs, judge, experiments, lookahead)
         self.certification = CertificationCommands(*common, lifecycle, runs, loop)
         changes = SettingChanges(*common, lifecycle, slots, lookahead)
         guidance = GuidanceCommands(*common, lifecycle, judge, experiments, proposer, lookahead, program_file, loop)
         control = LifecycleCommands(*common, lifecycle, runs, lookahead, changes, loop)
-        handlers = {**control.handlers, **guidance.handlers, **changes.handlers, **self.certification.handlers}
+        queue = QueueCommands(*common, lifecycle, loop)
+        handlers = {**control.handlers, **guidance.handlers, **changes.handlers, **queue.handlers}
+        handlers |= self.certification.handlers
         answer = partial(dispatch, journal, handlers)
         self.server = SocketServer(setup.paths.name, journal, answer, setup.paths.socket)
         self.devices = Devices()
@@ -270,7 +275,8 @@ class _Engine:
                 await asyncio.to_thread(self.setup.repo.keep_text, self.setup.paths.name, HEAD_REF, f"{head}\n")
 
     async def _pulse(self) -> Pulse:
-        thought = self.proposer.now
+        thoughts = list(self.proposer.thoughts.values())
+        thought = thoughts[0] if thoughts else None
         return Pulse(
             time=now(),
             slots=self.runs.readings(),
@@ -278,5 +284,6 @@ class _Engine:
             thinking=thought.experiment if thought else None,
             thinking_seconds=now() - thought.started if thought else 0.0,
             waiting=thought.stream.waiting if thought else "",
+            thoughts=tuple(thought.experiment for thought in thoughts),
             trouble=self.journal.trouble or self.setup.repo.waits_for_space,
         )

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 from core.engine.ending import Ending
 from core.engine.lifecycle import Lifecycle
+from core.engine.proposing.reapplication import Reapplication
 from core.engine.runs.run import Runs, side_by_side
 from core.engine.runs.slots import Urgency
 from core.engine.startup.setup import EnginePart, timed_words
@@ -32,6 +33,8 @@ class Experiments(EnginePart):
     lifecycle: Lifecycle
     runs: Runs
     judge: Judge
+    reapplication: Reapplication
+    _checking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)  # several would disturb what runs
     _skipped: set[int] = field(default_factory=set, init=False)
 
     def skip(self, number: int) -> None:
@@ -120,7 +123,7 @@ class Experiments(EnginePart):
         while not self.lifecycle.stopping:
             x = self.state.experiments[number]
             if not x.has_result:
-                urgency = Urgency.REPEAT if x.rebased or x.values else Urgency.CANDIDATE
+                urgency = Urgency.CANDIDATE if number in self.state.queue else Urgency.REPEAT
                 await self.runs.execute(number, "repeat" if x.values else "candidate", x.commit or "", urgency)
                 if not self.state.experiments[number].has_result and number not in self._skipped:
                     continue
@@ -182,29 +185,37 @@ class Experiments(EnginePart):
     # --- before its first run ---
 
     async def _ready(self, number: int) -> bool:
-        """Whether the checks and, in approval mode, a person let the experiment run as it is now."""
+        """Whether the experiment, on the present parent, passes the checks and, in approval mode, a person lets it run.
+
+        Checked again is what a person approved with other edits, and what was re-applied on another parent.
+        """
         while True:
+            parent = self.state.parent
+            if not await self.reapplication.bring_up(number):
+                return False
             commit = self.state.experiments[number].commit
             if not await self._checked(number) or not await self._approved(number):
                 return False
-            if self.state.experiments[number].commit == commit:
-                return True  # else a person approved it with other edits, which are checked too
+            if self.state.experiments[number].commit == commit and self.state.parent == parent:
+                return True
 
-    def _events_of_proposal(self, number: int) -> list[e.Body]:
-        """Events of the experiment since its present proposal was committed."""
+    def _events_since(self, number: int, *kinds: type[e.Body]) -> list[e.Body]:
+        """Events of the experiment since the last one of these kinds."""
         bodies = [event.body for event in self.journal.log.events_of(number)]
-        committed = max((i for i, body in enumerate(bodies) if isinstance(body, e.Committed)), default=-1)
-        return bodies[committed + 1 :]
+        last = max((i for i, body in enumerate(bodies) if isinstance(body, kinds)), default=-1)
+        return bodies[last + 1 :]
 
     async def _checked(self, number: int) -> bool:
         x, checks = self.state.experiments[number], self.program.checks
-        if x.rebased or any(r.commit == x.commit for r in x.runs):
+        if number not in self.state.queue or any(r.commit == x.commit for r in x.runs):
             return True
-        passed = {b.name for b in self._events_of_proposal(number) if isinstance(b, e.Checked) and b.ok}
+        events = self._events_since(number, e.Committed, e.Rebased)
+        passed = {b.name for b in events if isinstance(b, e.Checked) and b.ok}
         for name, command in checks.items():
             if name in passed:
                 continue
-            checked = await self.runs.place.check(number, name, command, x.commit or "")
+            async with self._checking:
+                checked = await self.runs.place.check(number, name, command, x.commit or "")
             await self.journal.write(checked)
             if not checked.ok:
                 reason = f"the check {name!r} failed: {checked.output.strip() or 'no output'}"
@@ -216,10 +227,10 @@ class Experiments(EnginePart):
 
     async def _approved(self, number: int) -> bool:
         x = self.state.experiments[number]
-        if x.rebased or x.researcher == HUMAN or any(r.commit == x.commit for r in x.runs):
+        if number not in self.state.queue or x.researcher == HUMAN or any(r.commit == x.commit for r in x.runs):
             return True
         if number not in self.state.approvals:
-            given = any(isinstance(body, e.ApprovalGiven) for body in self._events_of_proposal(number))
+            given = any(isinstance(body, e.ApprovalGiven) for body in self._events_since(number, e.Committed))
             if given or not self.state.approve:
                 return True
             await self.journal.write(e.ApprovalRequested(number))

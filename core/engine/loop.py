@@ -1,6 +1,7 @@
 """Tasks of a running session: their start, their waking, and their end.
 
-One task thinks ahead, one carries the baseline, and each committed experiment has one that takes it to its verdict.
+One task thinks ahead, one follows the parent of proposals, one carries the baseline, and each committed experiment has
+one that takes it to its verdict.
 They read what they need from the State, so that a new engine continues where the log of the last one ends.
 """
 
@@ -49,7 +50,8 @@ class Loop(EnginePart):
         try:
             if await prepare():
                 self._continue_log()
-                own.append(self._watch(self.lookahead.think_on(self.carry, self._backlog)))
+                own.append(self._watch(self.lookahead.think_on(self.carry)))
+                own.append(self._watch(self._follow_parent()))
             return await asyncio.shield(self.lifecycle.ended)
         finally:
             await self._wind_up(own)
@@ -137,16 +139,16 @@ class Loop(EnginePart):
         state = self.state
         if state.baseline is None:
             self._start(BASELINE, self.experiments.run_baseline())
-        for number in state.live:
-            if number != BASELINE and state.experiments[number].commit:
-                self.carry(number)
-        if not self.setup.only_task:
-            self.run_beside(self._merge(state.best))
         judged = {n for n in state.running.values() if n not in state.live}
         if state.best not in state.live and self.judge.wants_repeat(state.best):
             judged.add(state.best)
         for number in judged:
             self._start(number, self._refresh(number))
+        for number in sorted(state.live, key=lambda n: n not in state.running.values()):  # these have their slots
+            if number != BASELINE and state.experiments[number].commit:
+                self.carry(number)
+        if not self.setup.only_task:
+            self.run_beside(self._merge(state.best))
 
     # --- the end ---
 
@@ -199,10 +201,19 @@ class Loop(EnginePart):
 
     # --- experiments that wait ---
 
-    def _backlog(self) -> int:
-        """Number of committed experiments that wait for a slot, and for nothing else."""
-        waits = [n for n in self._tasks if n != BASELINE and not self._in_work(n)]
-        return len(set(waits) - set(self.state.approvals))
+    async def _follow_parent(self) -> None:
+        """Begin waiting experiments again when proposals build on another experiment: they are re-applied on it."""
+        parent = self.state.parent
+        while True:
+            if self.state.parent == parent or self.lifecycle.stopping:
+                await self.journal.changed()
+                continue
+            parent = self.state.parent
+            for number in self.state.ready:
+                if number in self._tasks and not self._in_work(number):
+                    await self._cancel(number)
+                    if number in self.state.ready:
+                        self.carry(number)
 
     def _in_work(self, number: int) -> bool:
         """Whether the experiment is in a slot, or being judged."""
@@ -213,16 +224,20 @@ class Loop(EnginePart):
         self.experiments.skip(number)
         for live in self.runs.of(number):
             live.end(RUN_SKIPPED)
-        if self.lookahead.about == number:
-            self.lookahead.skip()
+        if number in self.lookahead.about:
+            self.lookahead.skip(number)
         elif not self._in_work(number):
             await self._abandon(number, "skipped before it ran", "skipped")
 
     async def _abandon(self, number: int, reason: str, verdict: e.Verdict = "abandoned") -> None:
         """End an experiment that holds no slot."""
+        await self._cancel(number)
+        if number in self.state.live:
+            await self.judge.settle(number, verdict, reason)
+
+    async def _cancel(self, number: int) -> None:
+        """End the task of an experiment that holds no slot."""
         task = self._tasks.get(number)
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        if number in self.state.live:
-            await self.judge.settle(number, verdict, reason)

@@ -210,15 +210,19 @@ class Judge(EnginePart):
             return []
         return [e.NoiseEstimated(**asdict(noise))]
 
+    async def reapplied(self, x: Experiment, parent: int, onto: str) -> tuple[str, str]:
+        """A commit of the change of `x` on `parent`, whose commit is `onto`, and the diff. Raises GitConflict."""
+        subject, trailer = f"#{x.number} {' '.join(x.hypothesis.split())}", self.journal.trailer()
+        message = f"{subject}\n\nRe-applied on #{parent}.\n\n{trailer}\n"
+        new = await asyncio.to_thread(self.repo.reapply, x.commit or "", x.parent_commit, onto, message)
+        return new, await asyncio.to_thread(self.repo.diff, onto, new)
+
     async def _rebase(self, x: Experiment, delta: float) -> Next:
         """The best changed while this ran: apply the change to it, to be run again before it may be kept."""
         state, repo = self.state, self.repo
         best, onto = state.best, state.best_commit or self.setup.commit
-        subject, trailer = f"#{x.number} {' '.join(x.hypothesis.split())}", self.journal.trailer()
-        message = f"{subject}\n\nRe-applied on #{best}.\n\n{trailer}\n"
         try:
-            new = await asyncio.to_thread(repo.reapply, x.commit or "", x.parent_commit, onto, message)
-            diff = await asyncio.to_thread(repo.diff, onto, new)
+            new, diff = await self.reapplied(x, best, onto)
         except GitConflict as conflict:
             clash = f"in conflict with the new best #{best}: {conflict.what}"
             word = gain_word(state, state.metric.gain(0.0, delta))

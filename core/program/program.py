@@ -25,11 +25,12 @@ DEVICES = ("cuda", "cpu")
 DEFAULT_RUN_BUDGET = "5m"
 KEYS: toml_reader.Keys = {
     "": ("edit", "read", "inputs", "run", "prepare", "score", "score_hidden", "approve", "seed",
-         "metric", "budget", "slots", "checks", "rules", "decide", "sandbox"),
+         "metric", "budget", "slots", "ahead", "checks", "rules", "decide", "sandbox"),
     "metric": ("name", "direction", "pattern"),
     "budget": ("run", "hours", "experiments", "usd", "device_usd_per_hour", "startup", "saving", "limit", "check",
                "at_limit", "clock"),
     "slots": ("threads", "gpu_memory"),
+    "ahead": ("queue", "minds"),
     "checks": None,
     "rules": ("max_diff_lines", "forbid", "require", "freeze_dependencies"),
     "decide": ("keep", "baseline", "repeats", "min_effect", "simplicity", "quarantine", "alpha", "beta", "refresh"),
@@ -71,6 +72,8 @@ EXAMPLES: Mapping[str, str] = {
     "sandbox.memory_gb": "write memory_gb = 8",
     "slots.threads": "write threads = 8 (of one run)",
     "slots.gpu_memory": 'write gpu_memory = "10 GB" (of one run, its scoring included)',
+    "ahead.queue": "write queue = 3 (proposals that wait for a slot)",
+    "ahead.minds": "write minds = 4 (proposals that are made at once, at most)",
     "seed": "write seed = 1",
 }
 _MORE_IS_BETTER = re.compile(r"acc|reward|score|auc|\bf1|bleu|mfu|throughput|per_sec", re.IGNORECASE)
@@ -106,6 +109,8 @@ class Program:
     memory_gb: float | None = None  # per run; None: a share of the machine
     gpu_memory: int | None = None  # bytes of a GPU that one run needs: a card has as many slots as fit; None: one
     threads: int | None = None  # of one run; None: all cores for the only CPU slot, one for each of several
+    queue: int | None = None  # proposals that wait for a slot; None: one more than there are slots
+    minds: int | None = None  # proposals that are made at once, at most; None: by the kind of researcher
     policy: Policy = field(default_factory=Policy)
     baseline_runs: int = 3
     approve: bool = False  # each proposal waits for a person
@@ -212,6 +217,8 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Program:
         limits_only=reader.flag("sandbox.limits_only"),
         memory_gb=reader.number("sandbox.memory_gb"),
         threads=reader.integer("slots.threads", 1, 1024),
+        queue=reader.integer("ahead.queue", 1, 1000),
+        minds=reader.integer("ahead.minds", 1, 100),
         gpu_memory=_gpu_memory(reader),
         approve=reader.flag("approve"),
         policy=_policy(reader),

@@ -123,6 +123,21 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveWaiting:
+    """Give a waiting experiment another place in the queue, counted from 1; one beyond the end is the last."""
+
+    experiment: int
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteWaiting:
+    """Take a waiting experiment out of the queue: it ends as `skipped`, without a run."""
+
+    experiment: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeResearcher:
     """Researcher from the next experiment on. `script`: path for a scripted researcher."""
 
@@ -163,7 +178,8 @@ class Reproduce:
 
 Command = (
     Pause | Resume | Skip | Stop | Steer | EditGuidance | Withdraw | Approve | Reject | ApproveMode | Idea | Propose
-    | Fork | Pin | Repeat | ChangeResearcher | ChangeBudget | ChangeSlots | Certify | Reproduce
+    | Fork | Pin | Repeat | MoveWaiting | DeleteWaiting | ChangeResearcher | ChangeBudget | ChangeSlots | Certify
+    | Reproduce
 )  # fmt: skip
 
 

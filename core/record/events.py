@@ -260,6 +260,22 @@ class RepairAsked:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class ProposalReturned:
+    """A waiting proposal does not apply on the new parent of proposals: it goes back to the researcher."""
+
+    experiment: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMoved:
+    """A waiting experiment got another place in the queue, counted from 1."""
+
+    experiment: int
+    place: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HiddenScored:
     """Score of a kept experiment on the hidden slice. `gap`: by how many sigma its gain is smaller there. It took
@@ -320,13 +336,18 @@ class Reproduced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebased:
-    """The best changed while this experiment ran: its change was re-applied on the new best and will run again."""
+    """The best changed while this experiment ran: its change was re-applied on the new best and will run again.
+
+    `waiting`: it had not run, and keeps its place in the queue; `forked`: the new parent is one that a person chose.
+    """
 
     experiment: int
     parent: int
     parent_commit: str
     commit: str
     diff: str = ""
+    waiting: bool = False
+    forked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -475,7 +496,7 @@ Body = (
     | RunFinished | Calibrated | NoiseEstimated | RepairAsked | HiddenScored | CertificationStarted | Certified
     | Reproduced | Rebased | Judged | ApprovalGiven | ApprovalModeChanged | ApprovalRequested | BaseChanged
     | BudgetChanged | GuidanceEdited | GuidanceQueued | GuidanceTaken | GuidanceWithdrawn | PinChanged
-    | ProgramChanged | ResearcherChanged | SlotsChanged | BranchHeld | Noted
+    | ProgramChanged | ProposalReturned | QueueMoved | ResearcherChanged | SlotsChanged | BranchHeld | Noted
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import assert_never
 from core.record import events as e
 from core.record import slot_time
 from core.record.events import Body, Event
-from core.record.state import BASELINE, MAX_NOTES, Baseline, EngineInfo, Experiment, Guidance, Note, Run, State
+from core.record.state import BASELINE, HUMAN, MAX_NOTES, Baseline, EngineInfo, Experiment, Guidance, Note, Run, State
 
 
 def fold(state: State, event: Event) -> State:
@@ -143,7 +143,8 @@ def _fold_guidance(state: State, b: _Guidance, time: float) -> None:
 _OfExperiment = (
     e.ExperimentStarted | e.ResearcherWaiting | e.ProposalRefused | e.Proposed | e.Spent | e.Committed | e.Checked
     | e.ApprovalRequested | e.ApprovalGiven | e.RunStarted | e.RunPhaseChanged | e.RunFinished | e.Calibrated
-    | e.RepairAsked | e.HiddenScored | e.CertificationStarted | e.Certified | e.Reproduced | e.Rebased | e.Judged
+    | e.RepairAsked | e.ProposalReturned | e.QueueMoved | e.HiddenScored | e.CertificationStarted | e.Certified
+    | e.Reproduced | e.Rebased | e.Judged
 )  # fmt: skip
 
 
@@ -165,6 +166,7 @@ def _fold_experiment(state: State, b: _OfExperiment, time: float) -> None:
             _spent(state, b)
         case e.Committed():
             _change(state, n, commit=b.commit, parent_commit=b.parent_commit, phase="checking")
+            _enqueue(state, n)
         case e.Checked():
             if b.ok:
                 _change(state, n, phase="queued")
@@ -184,6 +186,15 @@ def _fold_experiment(state: State, b: _OfExperiment, time: float) -> None:
             _run_finished(state, b, time)
         case e.RepairAsked():
             _change(state, n, phase="thinking", commit=None, repairs=b.attempt, reason=b.reason)
+            _dequeue(state, n)
+        case e.ProposalReturned():
+            returns = state.experiments[n].returns + 1
+            _change(state, n, phase="thinking", commit=None, returns=returns, reason=b.reason)
+            _dequeue(state, n)
+        case e.QueueMoved():
+            if n in state.queue:
+                _dequeue(state, n)
+                state.queue = (*state.queue[: b.place - 1], n, *state.queue[b.place - 1 :])
         case e.Rebased():
             _rebased(state, b)
         case e.Judged():
@@ -202,6 +213,20 @@ def _fold_experiment(state: State, b: _OfExperiment, time: float) -> None:
             _note(state, time, "info" if b.within_noise else "warning", b.reason, n)
         case _:
             assert_never(b)
+
+
+def _enqueue(state: State, number: int) -> None:
+    """Put an experiment at the end of the queue; a person's own one before those of researchers."""
+    if number in state.queue:
+        return
+    place = len(state.queue)
+    if state.experiments[number].researcher == HUMAN:
+        place = next((i for i, n in enumerate(state.queue) if state.experiments[n].researcher != HUMAN), place)
+    state.queue = (*state.queue[:place], number, *state.queue[place:])
+
+
+def _dequeue(state: State, number: int) -> None:
+    state.queue = tuple(n for n in state.queue if n != number)
 
 
 def _change(state: State, number: int, **changes: object) -> Experiment:
@@ -256,6 +281,7 @@ def _run_started(state: State, b: e.RunStarted, time: float) -> None:
     )  # fmt: skip
     changes: dict[str, object] = {"phase": "running"} if b.experiment in state.live else {}
     _change(state, b.experiment, runs=(*state.experiments[b.experiment].runs, run), **changes)
+    _dequeue(state, b.experiment)
     state.running[b.run] = b.experiment
     state.next_run = max(state.next_run, b.run + 1)
 
@@ -280,6 +306,9 @@ def _run_finished(state: State, b: e.RunFinished, time: float) -> None:
     if b.experiment in state.live:
         others = any(r.phase is not None for r in x.runs)
         _change(state, b.experiment, phase="running" if others or b.experiment == BASELINE else "queued")
+        ran = any(r.ended != "abandoned" and r.kind != "reference" for r in x.runs)
+        if b.ended == "abandoned" and b.experiment != BASELINE and not (others or ran):
+            state.queue = (b.experiment, *state.queue)  # it was cut off, and is the first to run again
     elif x.values and b.metric is not None:
         # A repeat of the best or of the baseline: its number is pooled from the results that it was not chosen on.
         number = x.sample.number
@@ -302,8 +331,9 @@ def _calibrated(state: State, b: e.Calibrated, time: float) -> None:
 
 def _rebased(state: State, b: e.Rebased) -> None:
     old = state.experiments[b.experiment]
-    _change(state, b.experiment, parent=b.parent, parent_commit=b.parent_commit, commit=b.commit, phase="queued",
-            rebased=old.rebased + 1)  # fmt: skip
+    _change(state, b.experiment, parent=b.parent, parent_commit=b.parent_commit, commit=b.commit,
+            phase="checking" if b.waiting else "queued", rebased=old.rebased + 1,
+            forked=b.forked if b.waiting else old.forked)  # fmt: skip
     if b.experiment not in state.live:  # it was discarded, against a best that was taken back
         state.verdicts[old.verdict or ""] -= 1
         _change(state, b.experiment, verdict=None, ended=None)
@@ -327,6 +357,7 @@ def _judged(state: State, b: e.Judged, time: float) -> None:
             state.live = (*state.live, b.experiment)  # it was discarded, and is judged again
         return
     state.live = tuple(n for n in state.live if n != b.experiment)
+    _dequeue(state, b.experiment)
     state.approvals = tuple(n for n in state.approvals if n != b.experiment)
     state.stood += b.metric is not None
     if b.experiment == state.best and b.verdict != "kept":  # its own runs, looked at again, do not bear it out

@@ -42,7 +42,8 @@ class Pulse:
     time: float
     slots: tuple[SlotReading, ...] = ()
     devices: tuple[DeviceReading, ...] = ()
-    thinking: int | None = None  # experiment that the researcher works on
+    thinking: int | None = None  # experiment that the researcher works on, for the longest time of several
     thinking_seconds: float = 0.0
     waiting: str = ""  # why the researcher waits, "" when it does not
+    thoughts: tuple[int, ...] = ()  # all experiments that it works on, the oldest thought first
     trouble: str = ""  # why the engine cannot write its log (a full disk)

@@ -6,7 +6,7 @@ a run's output) stay in the events.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -84,6 +84,7 @@ class Experiment:
     rebased: int = 0
     forked: bool = False  # built on the parent that a person chose; still judged against the best
     repairs: int = 0  # proposals after a crash of its run
+    returns: int = 0  # how often it went back to the researcher from the queue, since the best had changed
     chosen_on: int = 0  # how many of its results it was kept on; the later ones have no selection bias
     claim: float | None = None  # number it may claim, its worth in runs, and how many of its results it includes
     claim_runs: float = 0.0
@@ -260,6 +261,7 @@ class State:
     device_usd: float = 0.0  # what they cost at the price of program.md
     running: dict[int, int] = field(default_factory=dict)  # run -> experiment, of runs that have not ended
     live: tuple[int, ...] = ()  # experiments without a verdict (the baseline too until it is calibrated)
+    queue: tuple[int, ...] = ()  # committed experiments that have not run, in the order in which slots take them
 
     @property
     def metric(self) -> Metric:
@@ -300,6 +302,11 @@ class State:
     def parent(self) -> int:
         """The experiment that the next proposal builds on."""
         return self.best if self.base is None else self.base
+
+    @property
+    def ready(self) -> tuple[int, ...]:
+        """The queue without the experiments that wait for a person's approval."""
+        return tuple(n for n in self.queue if n not in self.approvals)
 
     @property
     def sigma(self) -> float | None:
@@ -370,13 +377,15 @@ class State:
                 found, metric = x, x.metric
         return found
 
-    def in_force(self) -> list[Guidance]:
+    def in_force(self, held: Collection[int] = ()) -> list[Guidance]:
         """Guidance for the next proposal: queued or standing, and the oldest idea that no experiment has taken.
 
-        Ideas go one at a time: each is an experiment of its own.
+        Ideas go one at a time: each is an experiment of its own. `held`: guidance that is not standing, and that a
+        proposal in the making has.
         """
-        idea = next((g for g in self.guidance.values() if g.idea and g.taken_by is None), None)
-        return [g for g in self.guidance.values() if g is idea or (not g.idea and (g.taken_by is None or g.standing))]
+        found = [g for g in self.guidance.values() if g.standing or (g.taken_by is None and g.id not in held)]
+        idea = next((g for g in found if g.idea), None)
+        return [g for g in found if g is idea or not g.idea]
 
 
 def who(experiment: int) -> str:

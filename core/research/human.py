@@ -18,6 +18,7 @@ class HumanResearcher(Researcher):
     """Waits for ever. The engine takes queued experiments itself, under numbers of their own."""
 
     name = HUMAN
+    can_revise = False
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
         """Never returns; ends by being cancelled."""

@@ -43,6 +43,7 @@ class Brief:
     notebook: Notebook = field(default_factory=Notebook)
     workspaces: WorkspaceFactory | None = None  # for a coding agent
     papers: Library | None = None  # the project's folder of papers, and arXiv
+    thinking: Mapping[int, str] = field(default_factory=dict)  # others in the making -> hypothesis so far, "" at first
 
     def readable(self) -> dict[str, str]:
         """Every file that the researcher may read, path -> text."""
@@ -73,11 +74,15 @@ class Stream(Protocol):
 
 
 class Researcher(Protocol):
-    """Proposes one experiment at a time. `propose` may be cancelled at any await and called again."""
+    """Proposes experiments. `propose` may be cancelled at any await and called again, and where `minds` is more than
+    one, called for several experiments at once.
+    """
 
     name: str
     model: str | None = None
     can_repair: bool = False  # whether a proposal that crashed may be returned to it, with the end of the output
+    can_revise: bool = True  # whether one that no longer applies may be returned to it
+    minds: int = 1  # proposals that it makes at once, at most, unless program.md says otherwise
 
     def ended(self, state: State, experiment: int) -> str | None:
         """Why no proposal is left for `experiment`, asked before it begins. None except for a finite script."""

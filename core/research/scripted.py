@@ -110,6 +110,7 @@ class ScriptedResearcher(Researcher):
     """Plays the proposals of `path` in order; ScriptEnded after the last."""
 
     name = NAME
+    can_revise = False  # a script has one answer
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -22,6 +22,7 @@ from core.views.tables import (
     run_word,
     session_word,
     status,
+    waiting,
     why_failed,
 )
 from core.views.trial_words import TrialLine, trial_lines, trial_progress, trial_verdict

@@ -178,7 +178,13 @@ _SENTENCES: dict[type, Callable[[Any, Metric], str | None]] = {
     e.CertificationStarted: lambda b, m: f"#{b.experiment} certification begins: {b.planned} runs of each planned",
     e.Certified: _certified,
     e.Reproduced: lambda b, m: b.reason,
-    e.Rebased: lambda b, m: f"#{b.experiment} re-applied on {_who(b.parent)}, the new best, and runs again",
+    e.Rebased: lambda b, m: (
+        f"#{b.experiment} waits for its run, re-applied on {_who(b.parent)}"
+        if b.waiting
+        else f"#{b.experiment} re-applied on {_who(b.parent)}, the new best, and runs again"
+    ),
+    e.ProposalReturned: lambda b, m: f"#{b.experiment} goes back to the researcher{_because(b.reason)}",
+    e.QueueMoved: lambda b, m: f"#{b.experiment} moved to place {b.place} in the queue",
     e.Judged: _judged,
     e.GuidanceQueued: _guidance_queued,
     e.GuidanceEdited: lambda b, m: f"guidance {b.guidance} now reads: {b.text}",

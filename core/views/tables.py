@@ -108,6 +108,7 @@ def status(state: State, alive: bool, now: float, used: Mapping[int, float] | No
             }
             for r in (state.live_runs() if alive else [])
         ],
+        "queue": [x["experiment"] for x in waiting(state)],
         "device": use.table(),
         "cost": {
             "usd": None if state.usd_unknown and not state.usd else round(state.usd, 6),
@@ -118,6 +119,22 @@ def status(state: State, alive: bool, now: float, used: Mapping[int, float] | No
         },
         "engine": {"pid": engine.pid if engine else None, "alive": alive},
     }
+
+
+def waiting(state: State) -> list[dict[str, Any]]:
+    """The queue as `queue --json` prints it: the proposals that wait for a slot, in the order of their turn."""
+    return [
+        {
+            "place": place,
+            "experiment": number,
+            "phase": state.experiments[number].phase,
+            "parent": state.experiments[number].parent,
+            "researcher": state.experiments[number].researcher,
+            "hypothesis": one_line(state.experiments[number].hypothesis, 300),
+            "commit": state.experiments[number].commit,
+        }
+        for place, number in enumerate(state.queue, 1)
+    ]
 
 
 def _usd_per_kept(state: State) -> float | None:

@@ -13,7 +13,7 @@ import pytest
 from core.session.paths import SessionPaths
 from tests.cli.command import COMMAND, run
 from tests.engine.support import FOREVER, engine, judged, patch, wait_end, wait_for, wait_state
-from tests.projects import make_project, rate, write_script
+from tests.projects import PROGRAM, make_project, rate, write_script
 from tests.recorded import make_session
 from tui.cli.parser import parse
 
@@ -48,6 +48,8 @@ def test_option_values_may_begin_with_a_dash() -> None:
         ["stop", "--now", "--after", "2"], ["fork", "first"], ["approve-mode", "maybe"], ["set"], ["set", "speed=9"],
         ["set", "usd=much"], ["set", "usd="], ["propose", "no-such.patch", "--hypothesis", "x"], ["propose", "x.patch"],
         ["propose", "-", "--hypothesis", "x", "--kind", "magic"], ["idea", " "], ["pin", "-3"],
+        ["queue", "move"], ["queue", "move", "1"], ["queue", "move", "1", "0"], ["queue", "move", "1", "sideways"],
+        ["queue", "delete", "1", "2"], ["queue", "empty", "1"],
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_a_usage_error(words: list[str], tmp_path: Path) -> None:
@@ -149,3 +151,33 @@ def _locked(paths: SessionPaths) -> bool:
     from core.session.lock import engine_alive
 
     return engine_alive(paths)
+
+
+@pytest.mark.slow
+def test_the_queue_is_listed_ordered_and_emptied(tmp_path: Path) -> None:
+    program = PROGRAM.replace('run = "10s"', 'run = "2h"')
+    project = make_project(tmp_path / "p", program=program)
+    endless = {"path": "train.py", "search": "SECONDS = 0.05", "replace": "SECONDS = 7200"}
+    script = write_script(
+        tmp_path / "s.jsonl",
+        [{"hypothesis": "never ends", "edits": [endless]}, rate("0.5", "0.4"), rate("0.5", "0.6")],
+    )
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        wait_state(paths, lambda s: s.queue == (2, 3) and 1 in s.running.values(), "a full queue")
+
+        def listed() -> list[tuple[int, int]]:
+            return [(x["place"], x["experiment"]) for x in json.loads(run(project, "queue", "--json").stdout)]
+
+        assert listed() == [(1, 2), (2, 3)]
+        shown = run(project, "queue").stdout
+        assert "RATE 0.5 to 0.4" in shown and shown.index("#2") < shown.index("#3")
+        assert "#2, #3 wait" in run(project, "status").stdout
+        assert json.loads(run(project, "status", "--json").stdout)["queue"] == [2, 3]
+        assert run(project, "queue", "move", "3", "up").stdout == "experiment 3 is at place 1 of 2\n"
+        assert listed() == [(1, 3), (2, 2)]
+        assert run(project, "queue", "move", "3", "up").returncode == 1
+        assert run(project, "queue", "move", "3", "down").returncode == 0 and listed() == [(1, 2), (2, 3)]
+        assert "does not wait" in run(project, "queue", "move", "1", "up").stderr
+        for number in ("2", "3"):
+            assert run(project, "queue", "delete", number).returncode == 0
+        assert run(project, "queue").stdout == "no proposal waits for a slot\n" and listed() == []

@@ -192,5 +192,6 @@ _SENTENCES: dict[type, Callable[[State, Any], str | None]] = {
 _SENTENCES |= dict.fromkeys((
     e.Recovered, e.RepairAsked, e.CertificationStarted, e.Certified, e.Reproduced, e.Rebased, e.ApprovalModeChanged,
     e.BaseChanged, e.BranchHeld, e.PinChanged, e.ResearcherChanged, e.BudgetChanged, e.SlotsChanged,
-    e.ProgramChanged, e.GuidanceQueued, e.GuidanceEdited, e.GuidanceTaken, e.GuidanceWithdrawn,
+    e.ProgramChanged, e.ProposalReturned, e.QueueMoved, e.GuidanceQueued, e.GuidanceEdited, e.GuidanceTaken,
+    e.GuidanceWithdrawn,
 ), _plain)  # fmt: skip

@@ -104,6 +104,8 @@ def _status_lines(state: State, s: dict[str, Any], use: views.DeviceUse, out: Ou
         if x.phase in ("thinking", "waiting"):
             why = f": waits, {views.one_line(x.reason)}" if x.phase == "waiting" and x.reason else ""
             add("thinking", f"#{number}{out.paint(why, 'warn')}")
+    if state.ready:
+        add("queue", f"{', '.join(f'#{n}' for n in state.ready)} {'waits' if len(state.ready) == 1 else 'wait'}")
     if state.approvals:
         waiting = ", ".join(f"#{n}" for n in state.approvals)
         add("waits", f"for approval: {waiting} ({invocation.call('approve', 'N')})")

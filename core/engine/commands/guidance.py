@@ -72,10 +72,13 @@ class GuidanceCommands(EnginePart):
         text = self._checked(command.text)
         number = self.state.next_guidance
         await self.journal.write(e.GuidanceQueued(guidance=number, text=text, standing=command.standing))
-        experiment = self.lookahead.about
-        if command.now and experiment is not None:
-            self.lookahead.cancel()
-            return f"guidance {number} interrupts the thinking about experiment {experiment}{self._unread()}"
+        about = self.lookahead.about
+        if command.now and about:
+            interrupted = about if command.standing else about[-1:]  # the one on which least was spent
+            for experiment in interrupted:
+                self.lookahead.cancel(experiment)
+            which = f"experiment{'s' if len(interrupted) > 1 else ''} {', '.join(map(str, interrupted))}"
+            return f"guidance {number} interrupts the thinking about {which}{self._unread()}"
         waiting = sum(g.taken_by is None for g in self.state.guidance.values())
         kept = ", and stays in force" if command.standing else ""
         return f"guidance {number} is queued for the next experiment{kept} ({waiting} in the queue){self._unread()}"

@@ -93,7 +93,7 @@ class LifecycleCommands(EnginePart):
         running = [live for live in self.runs.live.values() if live.experiment != BASELINE]
         if running:
             return min(running, key=lambda live: live.started).experiment
-        return self.lookahead.about
+        return next(iter(self.lookahead.about), None)
 
     async def _stop(self, command: c.Stop) -> str:
         if self.lifecycle.stopping and not command.now:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from core.edits.apply import MAX_BYTES, apply_edits, clean_path, is_path
 from core.edits.globs import matches
@@ -18,7 +19,7 @@ from core.lab.git.tree_hash import CommitTree
 from core.record import events as e
 from core.record.errors import EditError
 from core.record.proposal import Proposal
-from core.record.state import Guidance, State
+from core.record.state import Experiment, Guidance, State
 from core.research.notebook import Notebook
 from core.research.protocol import Brief
 from core.research.reading.arxiv import Arxiv
@@ -42,19 +43,30 @@ class Briefing(EnginePart):
         papers = self.setup.project / "papers"
         self._papers = Library(papers, self.paths.folder / "papers.db", Arxiv(cache_home() / "arxiv"))
         self._texts: dict[str, str | None] = {}  # object name -> text, of the last brief; None: not to be shown
+        self._gathering = threading.Lock()  # several thoughts may begin, and check their proposals, at once
+        self.considered: dict[int, str] = {}  # hypotheses that were checked last, by experiment, until it is committed
 
     async def brief(
-        self, experiment: int, parent: int, commit: str, *, question: bool = True
+        self,
+        experiment: int,
+        parent: int,
+        commit: str,
+        *,
+        question: bool = True,
+        beside: Collection[int] = (),
+        held: Collection[int] = (),
     ) -> tuple[Brief, list[Guidance]]:
-        """The Brief for `experiment` on `parent`, whose code is `commit`, and the guidance in it.
+        """The Brief for `experiment` on `parent`, whose code is `commit`, and the guidance in it. `beside`: the other
+        experiments that are being thought about; `held`: guidance for one experiment that one of them has.
 
         Without `question` (a person's own experiment) a hypothesis that was tested before is accepted.
         """
         setup, program = self.setup, self.program
         snapshot = self.state.copy()
-        files = await asyncio.to_thread(self._gather, snapshot, commit, program.edit, program.read)
+        files = await asyncio.to_thread(self._gather, commit, program.edit, program.read)
         repairs = experiment in snapshot.experiments and snapshot.experiments[experiment].repairs > 0
-        queued = [g for g in snapshot.in_force() if not (g.idea and repairs)]  # a repair keeps its own idea
+        again = repairs or (experiment in snapshot.experiments and snapshot.experiments[experiment].returns > 0)
+        queued = [g for g in snapshot.in_force(held) if not (g.idea and again)]  # a repair keeps its own idea
         brief = Brief(
             experiment=experiment,
             parent=parent,
@@ -62,7 +74,7 @@ class Briefing(EnginePart):
             files=files.editable,
             read_files=files.read_only,
             state=snapshot,
-            check=self._check(files, experiment, snapshot, question=question and self.settings.researcher.can_repair),
+            check=self._check(files, experiment, question=question and self.settings.researcher.can_repair),
             diff_of=self._diff_of,
             log_tail_of=self._log_tail_of,
             guidance=tuple(g.text for g in queued if not g.idea),
@@ -76,14 +88,13 @@ class Briefing(EnginePart):
             notebook=self._notebook,
             workspaces=EngineWorkspace(setup, self.settings, self.place, experiment, commit),
             papers=self._papers,
+            thinking={n: self.considered.get(n, "") for n in beside},
         )
         return brief, queued
 
     # --- the check of a proposal ---
 
-    def _check(
-        self, files: _Files, experiment: int, state: State, *, question: bool
-    ) -> Callable[[Proposal], Mapping[str, str]]:
+    def _check(self, files: _Files, experiment: int, *, question: bool) -> Callable[[Proposal], Mapping[str, str]]:
         """The Brief's `check`: applies a proposal, and refuses what has run before. A hypothesis that was tested before
         is refused once, when the researcher can answer; proposed again, it is accepted.
         """
@@ -99,7 +110,10 @@ class Briefing(EnginePart):
             changed = apply_edits(files.editable, proposal.edits, may_edit=lambda path: matches(path, program.edit))
             files.tree.refuse_links(changed)
             check_rules(self.program.rules, files.editable, changed, self._imports or ())
+            with self._gathering:
+                state = self._learn()
             self._novelty.refuse_repeat(files.tree.hash_with(changed), experiment, state)
+            self.considered[experiment] = proposal.hypothesis
             if not questioned:
                 questioned = True
                 if asked := self._novelty.question(proposal.hypothesis, experiment, state):
@@ -109,12 +123,27 @@ class Briefing(EnginePart):
 
         return check
 
+    def refuse_repeat(self, experiment: int, commit: str) -> None:
+        """Raises EditError when the files of `commit` have run already, or are about to. Runs git."""
+        with self._gathering:
+            state = self._learn()
+        self._novelty.refuse_repeat(self.repo.trees([commit]).get(commit, commit), experiment, state)
+
     # --- its contents ---
 
-    def _gather(self, state: State, commit: str, edit: tuple[str, ...], read: tuple[str, ...]) -> _Files:
-        """The parent's files; and take in what is new in the session since the last brief. Runs git."""
+    def _gather(self, commit: str, edit: tuple[str, ...], read: tuple[str, ...]) -> _Files:
+        """The parent's files. Runs git."""
+        with self._gathering:
+            self._find_imports()
+            return self._files_of(commit, edit, read)
+
+    def _learn(self) -> State:
+        """Take in what is new in the session: also what other minds have proposed since the brief. Runs git."""
+        state = replace(self.state, experiments=dict(self.state.experiments))
         self._novelty.learn(state)
-        self._find_imports()
+        return state
+
+    def _files_of(self, commit: str, edit: tuple[str, ...], read: tuple[str, ...]) -> _Files:
         tree = self.repo.tree(commit)
         outside = self.repo.outside_sparse()
         entries = {path: entry for path, entry in tree.files().items() if path not in outside and is_path(path)}
@@ -176,9 +205,24 @@ class Briefing(EnginePart):
                 continue  # cut off at the beginning, or still being written at the end
         return points
 
+    def _returned(self, x: Experiment) -> bool:
+        """Whether it was the queue, and not a run, from which `x` went back to the researcher last."""
+        if not x.returns:
+            return False
+        back = (b for b in self._events(x.number) if isinstance(b, (e.ProposalReturned, e.RepairAsked)))
+        return isinstance(next(back, None), e.ProposalReturned)
+
     def _feedback(self, experiment: int) -> str:
-        """For the repair of a crashed proposal: the reason, the end of the output, and the change; else ""."""
+        """For a crashed proposal, and one that no longer applies: the reason and the change; else ""."""
         x = self.state.experiments.get(experiment)
+        if x is not None and self._returned(x):
+            if not self.settings.researcher.can_repair:
+                return ""  # its change was not refused, and may be made again
+            return (
+                f"Your change for this experiment waited for its run, and cannot run any more: {x.reason}\n\n"
+                f"The change was (the files you see are without it):\n{self._diff_of(experiment)}\n"
+                "Make it again on these files if it is still worth a run, or propose another experiment."
+            )
         if x is None or not x.repairs:
             return ""
         tail = "\n".join(self._log_tail_of(experiment).splitlines()[-MAX_TAIL_LINES:])

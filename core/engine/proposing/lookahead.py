@@ -1,151 +1,233 @@
-"""Thinking ahead: the next proposal is asked for while the slots are busy, and at most one waits for a slot."""
+"""Thinking ahead: proposals are made while the slots are busy, and wait in a queue of bounded length."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 
 from core.clock import now
 from core.engine.ending import Ending
 from core.engine.lifecycle import Lifecycle
 from core.engine.proposing.proposer import Proposer, back_off
+from core.engine.runs.slots import Slots
 from core.engine.startup.program_file import ProgramFile
 from core.engine.startup.setup import EnginePart
 from core.engine.verdict import Judge
 from core.record import events as e
 from core.record.budget import SessionBudget
 from core.record.errors import EditError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
+from core.record.sample import mean
 from core.record.slot_time import device_time, dollars
 from core.record.state import BASELINE, HUMAN, State
+from core.research.protocol import Researcher
 
 RECENT_PROPOSALS = 5  # whose cost says what the next may cost
+RECENT_EXPERIMENTS = 24  # whose times say how many thoughts the slots need; some have not run yet
 
 
 @dataclass(eq=False)
 class Lookahead(EnginePart):
-    """The engine's one thinking task. A thought is the work on one proposal, from the brief to the commit."""
+    """The engine's thinking. A thought is the work on one proposal, from the brief to the commit. There are as many at
+    once as the queue has room for, the researcher can have, and the slots need.
+    """
 
     lifecycle: Lifecycle
     judge: Judge
     proposer: Proposer
     program_file: ProgramFile
+    slots: Slots
 
     def __post_init__(self) -> None:
-        self._thought: asyncio.Task[None] | None = None
-        self._skipped = False  # the thought was cancelled because its experiment is skipped
+        self._thoughts: dict[int, asyncio.Task[None]] = {}  # by experiment, the oldest first
+        self._skipped: set[int] = set()  # their thoughts were cancelled because the experiments are skipped
+        self._failures = 0  # in a row
+        self._rest: asyncio.Task[None] | None = None  # after several failures, when no thought begins
         self._waits_for_repair = False  # a researcher that cannot work pauses the session, and does not end it
+        self._proven: Researcher | None = None  # the one that has made a proposal: another thinks alone at first
+        self._expected: dict[int, float] = {}  # dollars of the next answer, of thoughts that may ask for one
         self._unknown_price_logged = False
-        self.about: int | None = None  # the experiment that is thought about, from its brief on
         self.stuck = False  # the researcher cannot work until a person has put something right
+
+    @property
+    def about(self) -> tuple[int, ...]:
+        """The experiments that are thought about, from their briefs on, the oldest thought first."""
+        return tuple(number for number, thought in self._thoughts.items() if not thought.done())
 
     @property
     def busy(self) -> bool:
         """Whether a proposal is being made or is still to be made. An engine started for one task leaves it undone."""
-        return not self.setup.only_task and (self._thought is not None or bool(self._unproposed()))
+        return not self.setup.only_task and bool(self._thoughts or self._unproposed())
 
-    def cancel(self) -> None:
-        """Cancel the present thought. It is begun again unless the session is about to end."""
-        if self._thought is not None:
-            self._thought.cancel()
+    def cancel(self, number: int | None = None) -> None:
+        """Cancel a thought, or all. It is begun again unless the session is about to end."""
+        for about, thought in self._thoughts.items():
+            if number in (None, about):
+                thought.cancel()
 
-    def skip(self) -> None:
-        """Cancel the present thought, and end its experiment as skipped."""
-        self._skipped = True
-        self.cancel()
+    def skip(self, number: int) -> None:
+        """Cancel the thought about `number`, and end this experiment as skipped."""
+        self._skipped.add(number)
+        self.cancel(number)
 
     def researcher_changed(self) -> None:
-        """Another researcher proposes from the next thought on. The present thought ends when it waits for a person."""
+        """Another researcher proposes once the present thoughts have ended. One that waits for a person ends now."""
         self._waits_for_repair = True
         if self._waits_for_person:
             self.cancel()
 
-    async def think_on(self, carry: Callable[[int], None], backlog: Callable[[], int]) -> None:
-        """Make one proposal after another until cancelled. `carry` takes an experiment with a commit to its verdict;
-        `backlog` counts those that wait for a slot.
-        """
-        failures = 0
-        while True:
-            await self._may_think(backlog)
-            await self.settings.take_over_researcher()
-            await self.program_file.look()
-            if not await self._affordable(self._next_number()):
-                self.lifecycle.wake()
-                await self.journal.changed()
-                continue
-            number = await self.proposer.begin(self._next_number)
-            if self.state.experiments[number].verdict is not None:
-                continue  # skipped as soon as it was begun
-            self._skipped, self.stuck, self.about = False, False, number
-            self._thought = asyncio.create_task(self._think(number, carry))
-            try:
-                await asyncio.wait({self._thought})
-                failures = await self._after(number, self._thought, failures)
-            finally:
-                self._thought.cancel()
-                await asyncio.gather(self._thought, return_exceptions=True)
-                self._thought = self.about = None
-                self.lifecycle.wake()
+    async def think_on(self, carry: Callable[[int], None]) -> None:
+        """Make proposals until cancelled. `carry` takes an experiment with a commit to its verdict."""
+        try:
+            while True:
+                for number in [n for n, thought in self._thoughts.items() if thought.done()]:
+                    await self._after(number, self._thoughts[number])
+                    del self._thoughts[number]
+                    if self.state.experiments[number].commit and number in self.state.live:
+                        carry(number)  # it was cancelled as it was committed
+                    self.lifecycle.wake()
+                if not self._may_think() or not await self._begin(carry):
+                    rest = [self._rest] if self._rest and not self._rest.done() else []
+                    await self._anything((*self._thoughts.values(), *rest))
+        finally:
+            rest = [self._rest] if self._rest else []
+            for task in (*self._thoughts.values(), *rest):
+                task.cancel()
+            await asyncio.gather(*self._thoughts.values(), *rest, return_exceptions=True)
+            self._thoughts.clear()
 
-    async def _may_think(self, backlog: Callable[[], int]) -> None:
-        """Wait until the session runs and no proposal waits for a slot.
+    async def _begin(self, carry: Callable[[int], None]) -> bool:
+        """Begin a thought. False when none may begin before something changes."""
+        if not self._thoughts:
+            await self.settings.take_over_researcher()
+        await self.program_file.look()
+        if not self._may_think():
+            return True  # something has changed meanwhile
+        number = self._next_number()
+        if not await self._affordable(number):
+            self.lifecycle.wake()
+            return False
+        number = await self.proposer.begin(self._next_number)
+        if self.state.experiments[number].verdict is None:  # else it was skipped as soon as it was begun
+            self._skipped.discard(number)
+            self.stuck = False
+            self._thoughts[number] = asyncio.create_task(self._think(number, carry))
+        return True
+
+    async def _anything(self, tasks: Iterable[asyncio.Task[None]]) -> None:
+        """Wait until something changes, or one of these tasks ends."""
+        changed = asyncio.create_task(self.journal.changed())
+        woken = asyncio.create_task(self.lifecycle.woken())
+        try:
+            await asyncio.wait({changed, woken, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+            woken.cancel()
+
+    # --- how many at once ---
+
+    def _may_think(self) -> bool:
+        """Whether the session runs, and another thought is wanted."""
+        if self.state.state != "running" or self.lifecycle.stopping or self._enough():
+            return False
+        if self._rest is not None and not self._rest.done():
+            return False
+        if self._thoughts and self.settings.next_researcher is not None:
+            return False
+        return len(self._thoughts) < self._wanted()
+
+    def _wanted(self) -> int:
+        """The number of thoughts that the queue has room for, that the researcher can have at once, and that the slots
+        need: more than one only where waiting proposals run short.
 
         Proposals that wait for a person do not count, so that other slots go on; there are as many as slots at most.
         """
-        while (
-            self.state.state != "running" or self.lifecycle.stopping or backlog() >= 1
-            or len(self.state.approvals) >= len(self.settings.slots) or self._enough()
-        ):  # fmt: skip
-            changed = asyncio.create_task(self.journal.changed())
-            woken = asyncio.create_task(self.lifecycle.woken())
-            try:
-                await asyncio.wait({changed, woken}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                changed.cancel()
-                woken.cancel()
+        state, slots = self.state, len(self.settings.slots)
+        idle = max(0, self.slots.free - len(state.ready))
+        if state.timed and state.baseline is None:
+            idle = 0  # nothing runs beside the baseline
+        queue = self.program.queue or slots + 1
+        room = queue + idle - len(state.ready)
+        if state.approvals or state.approve:
+            room = min(room, slots - len(state.approvals))
+        return min(room, self._minds(), max(1, idle, self._pace(slots)))
+
+    def _minds(self) -> int:
+        """The number of thoughts that the researcher may have at once."""
+        researcher = self.settings.researcher
+        if self._waits_for_person or researcher is not self._proven:
+            return 1
+        return self.program.minds or researcher.minds
+
+    def _pace(self, slots: int) -> int:
+        """The number of runs that end during one thought, as of late."""
+        made = list(islice(reversed(self.state.experiments.values()), RECENT_EXPERIMENTS))
+        thoughts = [x.thinking_seconds for x in made if x.thinking_seconds > 0]
+        runs = [r.wall_seconds for x in made for r in x.runs[:1] if r.ended == "done" and r.wall_seconds > 0]
+        if not thoughts or not runs:
+            return 1
+        return math.ceil(slots * mean(thoughts) / mean(runs))
 
     def _enough(self) -> bool:
         """Whether as many experiments are judged or under way as a person asked for before a stop."""
         state = self.state
         idle = self._unproposed() if self._waits_for_person else []
         under_way = sum(n != BASELINE and n not in idle for n in state.live)
-        return state.stop_at is not None and state.judged + under_way >= state.stop_at and not self._unproposed()
+        return state.stop_at is not None and state.judged + under_way >= state.stop_at and not self._left()
 
     def _next_number(self) -> int:
         """The experiment whose thought was cut off, or a new one."""
-        unproposed = self._unproposed()
-        return unproposed[0] if unproposed else max(1, self.state.next_experiment)
+        left = self._left()
+        return left[0] if left else max(1, self.state.next_experiment)
+
+    def _left(self) -> list[int]:
+        """Live experiments without a commit that nobody thinks about."""
+        return [n for n in self._unproposed() if n not in self._thoughts]
 
     def _unproposed(self) -> list[int]:
-        """Live experiments without a commit: cut off in thought, or to be repaired."""
+        """Live experiments without a commit: thought about, cut off in thought, to be repaired, or returned."""
         return [n for n in self.state.live if n != BASELINE and not self.state.experiments[n].commit]
 
     # --- the budget ---
 
     async def _affordable(self, number: int) -> bool:
-        """Whether the budget allows `number`. A repair belongs to an experiment that is counted already."""
+        """Whether the budget allows `number`. A repair belongs to an experiment that is counted already, and so does
+        what was returned. While others are thought about, the end of the budget waits for theirs.
+        """
         x = self.state.experiments.get(number)
-        if x is None or not x.repairs:
-            reason = self._spent() or self.settings.researcher.ended(self.state, number)
+        if x is None or not (x.repairs or x.returns):
+            reason = self._spent(number) or self.settings.researcher.ended(self.state, number)
+            if reason and self._thoughts:
+                return False
             if reason and self.lifecycle.ending is None:
                 self.lifecycle.finish(reason)
             return self.lifecycle.ending is None
-        if spent := self._spent(counting=False):
+        spent = self._spent(number, counting=False)
+        if spent and not self._thoughts:
             first, line, rest = x.reason.partition("\n")  # the hint stands below
-            await self.judge.settle(number, "crashed", f"{first} (not repaired: {spent}){line}{rest}")
+            word = "repaired" if x.runs else "proposed again"
+            await self.judge.settle(
+                number, "crashed" if x.runs else "abandoned", f"{first} (not {word}: {spent}){line}{rest}"
+            )
         return not spent
 
-    def _spent(self, *, counting: bool = True) -> str | None:
-        """Why no further experiment may begin, or None. Without `counting`: hours and dollars only."""
-        state = self.state
+    def _spent(self, number: int | None = None, *, counting: bool = True) -> str | None:
+        """Why experiment `number` may not begin, or None. The others that are made or wait count as if they had run.
+        Without `counting`: hours and dollars only.
+        """
+        state, at = self.state, now()
+        each = _next_cost(state, self.settings.researcher.name)
+        others = [n for n in self._unproposed() if n != number]
+        to_come = sum(max(0.0, each - state.experiments[n].usd) for n in others if n in self._thoughts)
+        device = device_time(state, at)[1] / state.judged if state.judged else 0.0
+        begun = self._begun() + (0 if self._waits_for_person else len(others))
         return self.settings.budget.exhausted(
-            seconds=state.seconds(now()), experiments=self._begun() if counting else -1, usd=dollars(state, now()),
-            next_usd=_next_cost(state, self.settings.researcher.name) + self._next_device_cost(),
+            seconds=state.seconds(at), experiments=begun if counting else -1, usd=dollars(state, at),
+            next_usd=each + to_come + device * (1 + len(self._thoughts) + len(state.queue)),
         )  # fmt: skip
-
-    def _next_device_cost(self) -> float:
-        """Dollars of device time that one more experiment may cost: as much as those so far did."""
-        return device_time(self.state, now())[1] / self.state.judged if self.state.judged else 0.0
 
     def _begun(self) -> int:
         """Number of experiments that the budget counts: those with a commit, and those that failed to get one.
@@ -193,7 +275,7 @@ class Lookahead(EnginePart):
             self.cancel()
             return True
         self._watch_dollars()
-        waits = self._waits_for_person and self._thought is not None and self.lifecycle.ending is None
+        waits = self._waits_for_person and bool(self._thoughts) and self.lifecycle.ending is None
         if waits and (spent := self._spent()):
             self.lifecycle.finish(spent)
             self.cancel()
@@ -205,14 +287,28 @@ class Lookahead(EnginePart):
         timed = SessionBudget(hours=budget.hours, usd=budget.usd if budget.device_usd_per_hour else None)
         return timed.exhausted(seconds=self.state.seconds(now()), experiments=0, usd=dollars(self.state, now()))
 
-    def _watch_dollars(self, next_usd: float = 0.0) -> None:
-        """Cancel the thought when the dollars do not allow another answer, which may cost `next_usd`."""
-        budget = SessionBudget(usd=self.settings.budget.usd)
-        usd = dollars(self.state, now())
-        spent = budget.exhausted(seconds=0.0, experiments=0, usd=usd, next_usd=next_usd, unit="answer")
-        if spent and self.lifecycle.ending is None and self.busy:
+    def _watch_dollars(self, next_usd: float = 0.0, number: int | None = None) -> None:
+        """Cancel the thought about `number`, or all, when the dollars do not allow another answer, which may cost
+        `next_usd`.
+        """
+        spent = self._dollars_spent(next_usd)
+        if spent and self.busy and (self.lifecycle.ending is None or number is not None):
             self.lifecycle.finish(spent)
-            self.cancel()
+            self.cancel(number)
+
+    def _dollars_spent(self, next_usd: float) -> str | None:
+        budget, usd = SessionBudget(usd=self.settings.budget.usd), dollars(self.state, now())
+        return budget.exhausted(seconds=0.0, experiments=0, usd=usd, next_usd=next_usd, unit="answer")
+
+    async def _may_ask(self, number: int, next_usd: float) -> None:
+        """Wait until the dollars allow an answer, which may cost `next_usd`, beside those of the older thoughts."""
+        self._expected[number] = next_usd
+        while True:
+            self._watch_dollars(next_usd, number)
+            older = sum(usd for n, usd in self._expected.items() if n < number)
+            if not older or not self._dollars_spent(next_usd + older):
+                return
+            await self._anything(())
 
     async def _log_unknown_price(self) -> None:
         """Log once that a budget in dollars cannot be held."""
@@ -227,39 +323,41 @@ class Lookahead(EnginePart):
     # --- a thought ---
 
     async def _think(self, number: int, carry: Callable[[int], None]) -> None:
-        await self.proposer.propose(number, self._watch_dollars)
-        self._waits_for_repair = True
-        carry(number)
+        try:
+            await self.proposer.propose(number, partial(self._may_ask, number))
+        finally:
+            self._expected.pop(number, None)
+        self._waits_for_repair, self._proven, self._failures = True, self.settings.researcher, 0
         await self._log_unknown_price()
+        carry(number)
 
-    async def _after(self, number: int, thought: asyncio.Task[None], failures: int) -> int:
-        """Deal with how a thought ended. Returns how many in a row have failed."""
+    async def _after(self, number: int, thought: asyncio.Task[None]) -> None:
+        """Deal with how a thought ended."""
         if thought.cancelled():
             await self._cancelled(number)
-            return failures
+            return
         error = thought.exception()
         if error is None:
-            return 0
+            return
         if isinstance(error, ScriptEnded):
             self.lifecycle.finish(error.what)
             await self.judge.settle(number, "abandoned", error.what)
         elif isinstance(error, (EditError, ProposalFailed)):
             where = f"{error.where}: " if error.where else ""
             await self.judge.settle(number, "rejected", where + error.what)
+            self._failures += 1
             if self.settings.researcher.can_repair:
-                await back_off(self.journal, failures + 1)
-            return failures + 1
+                self._rest = asyncio.create_task(back_off(self.journal, self._failures))
         elif isinstance(error, ResearcherMisconfigured):
             await self._misconfigured(error)
         else:
             raise error
-        return failures
 
     async def _cancelled(self, number: int) -> None:
         ending, x = self.lifecycle.ending, self.state.experiments[number]
-        if self._skipped:
+        if number in self._skipped:
             await self.judge.settle(number, "skipped", "skipped while it was being thought about")
-        elif ending is not None and ending.kind == "finished" and not x.repairs:
+        elif ending is not None and ending.kind == "finished" and not (x.repairs or x.returns):
             await self.judge.settle(number, "abandoned", ending.reason)  # or the session would wait for it for ever
 
     async def _misconfigured(self, error: ResearcherMisconfigured) -> None:
@@ -274,5 +372,9 @@ class Lookahead(EnginePart):
 
 def _next_cost(state: State, researcher: str) -> float:
     """Dollars that one more proposal of `researcher` may cost: the most that one of its last few did."""
-    paid = [x.usd for n, x in state.experiments.items() if n != BASELINE and x.researcher == researcher]
+    paid = [
+        x.usd
+        for n, x in state.experiments.items()
+        if n != BASELINE and x.researcher == researcher and (x.commit or x.verdict)
+    ]
     return max(paid[-RECENT_PROPOSALS:], default=0.0)

@@ -17,13 +17,14 @@ from core.edits.patch import edits_from_patch
 from core.edits.python_syntax import parsed
 from core.engine.journal import Journal
 from core.engine.proposing.brief import Briefing
-from core.engine.proposing.stream import ThinkingStream
+from core.engine.proposing.stream import Counted, ThinkingStream
 from core.engine.startup.setup import EnginePart
 from core.record import events as e
 from core.record.commands import Propose
 from core.record.errors import EditError, GitConflict
 from core.record.proposal import Proposal
-from core.record.state import HUMAN, Guidance, who
+from core.record.state import HUMAN, Experiment, Guidance, who
+from core.research.protocol import Brief
 from core.text import clean, one_line
 
 MAX_BACK_OFF_SECONDS = 60.0
@@ -32,11 +33,12 @@ MERGE = "merge"  # researcher of an experiment that joins two others: no one pro
 
 @dataclass(slots=True)
 class Thought:
-    """The proposal in the making."""
+    """A proposal in the making. `held`: guidance for one experiment that it was given."""
 
     experiment: int
     started: float
     stream: ThinkingStream
+    held: frozenset[int] = frozenset()
 
 
 @dataclass(eq=False)
@@ -44,15 +46,16 @@ class Proposer(EnginePart):
     """Gives an experiment a logged and committed proposal, from the researcher or from a person."""
 
     briefing: Briefing
-    now: Thought | None = field(default=None, init=False)
+    thoughts: dict[int, Thought] = field(default_factory=dict, init=False)  # by experiment, the oldest first
     _numbering: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)  # experiments are numbered one at a time
+    _committing: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)  # or two could be the same
 
     async def begin(self, number: Callable[[], int]) -> int:
         """Log that an experiment has begun. Returns `number()`, which is asked when no other is being numbered."""
         researcher = self.settings.researcher
         async with self._numbering:
             experiment = number()
-            parent, commit, forked = self._parent()
+            parent, commit, forked = self.parent()
             await self.journal.write(
                 e.ExperimentStarted(
                     experiment=experiment, parent=parent, parent_commit=commit, researcher=researcher.name,
@@ -61,42 +64,53 @@ class Proposer(EnginePart):
             )  # fmt: skip
         return experiment
 
-    def _parent(self) -> tuple[int, str, bool]:
+    def parent(self) -> tuple[int, str, bool]:
         """The parent of the next proposal, its commit, and whether a person chose it over the best."""
         state = self.state
         if state.base is None or state.base == state.best:
             return state.best, state.best_commit or self.setup.commit, False
         return state.base, state.experiments[state.base].commit or self.setup.commit, True
 
-    async def propose(self, experiment: int, counted: Callable[[float], None]) -> None:
+    async def propose(self, experiment: int, counted: Counted) -> None:
         """Log Proposed and Committed for `experiment`, which has been begun. `counted`: see ThinkingStream.
 
         Raises EditError or ProposalFailed (to be judged as rejected), ScriptEnded, ResearcherMisconfigured.
         """
         x = self.state.experiments[experiment]
-        brief, guidance = await self.briefing.brief(experiment, x.parent, x.parent_commit)
         stream = ThinkingStream(experiment, self.paths.reasoning(experiment), self.journal, counted)
-        started = time.monotonic()
-        self.now = Thought(experiment, now(), stream)
+        others = list(self.thoughts.values())
+        thought = self.thoughts[experiment] = Thought(experiment, now(), stream)
+        held = frozenset[int]().union(*(other.held for other in others))
+        thought.held = frozenset(g.id for g in self.state.in_force(held) if not g.standing)  # before another begins
+        beside = [other.experiment for other in others]
         try:
+            brief, guidance = await self.briefing.brief(experiment, x.parent, x.parent_commit, beside=beside, held=held)
+            thought.held = frozenset(g.id for g in guidance if not g.standing)
+            started = time.monotonic()
             async with stream:
                 proposal = await self.settings.researcher.propose(brief, stream)
+            seconds, model = round(time.monotonic() - started, 2), self.settings.researcher.model
+            async with self._committing:
+                await self._take(x, brief, proposal, seconds, model)
+            await self.journal.write(*(e.GuidanceTaken(g.id, experiment) for g in guidance if self._still_queued(g)))
         finally:
-            self.now = None
-        seconds, model = round(time.monotonic() - started, 2), self.settings.researcher.model
+            self.thoughts.pop(experiment, None)
+            self.briefing.considered.pop(experiment, None)
+
+    async def _take(self, x: Experiment, brief: Brief, proposal: Proposal, seconds: float, model: str | None) -> None:
+        """Check, commit and log a proposal. Raises EditError."""
         try:
             changed = await asyncio.to_thread(brief.check, proposal)
         except EditError:
             # A rejected proposal is logged too: its hypothesis belongs with the reason.
-            await self.journal.write(_proposed(experiment, proposal, _Change(), seconds, model))
+            await self.journal.write(_proposed(x.number, proposal, _Change(), seconds, model))
             raise
-        commit = await self._commit(experiment, x.parent_commit, proposal, changed)
+        commit = await self._commit(x.number, x.parent_commit, proposal, changed)
         await self.journal.write(
-            _proposed(experiment, proposal, await asyncio.to_thread(_change, brief.files, changed), seconds, model),
-            e.Committed(experiment, commit, x.parent_commit),
+            _proposed(x.number, proposal, await asyncio.to_thread(_change, brief.files, changed), seconds, model),
+            e.Committed(x.number, commit, x.parent_commit),
         )
-        await self._keep(experiment, commit)
-        await self.journal.write(*(e.GuidanceTaken(g.id, experiment) for g in guidance if self._still_queued(g)))
+        await self._keep(x.number, commit)
 
     def _still_queued(self, given: Guidance) -> bool:
         """False for guidance that was changed or withdrawn during the thought: it has not been taken."""
@@ -105,7 +119,7 @@ class Proposer(EnginePart):
 
     async def own(self, command: Propose) -> int:
         """Commit and log a person's own experiment. Returns its number. Raises EditError."""
-        parent, parent_commit, forked = self._parent()
+        parent, parent_commit, forked = self.parent()
         next_number = self.state.next_experiment
         brief, _ = await self.briefing.brief(next_number, parent, parent_commit, question=False)
         edits: Any = command.edits
@@ -113,9 +127,9 @@ class Proposer(EnginePart):
             found = edits_from_patch(command.patch, brief.files, self.repo.prefix)
             edits = proposal_to_plain(Proposal(hypothesis=command.hypothesis, edits=found))["edits"]
         proposal = proposal_from_plain({"hypothesis": command.hypothesis, "kind": command.kind, "edits": edits})
-        changed = await asyncio.to_thread(brief.check, proposal)
-        change = await asyncio.to_thread(_change, brief.files, changed)
-        async with self._numbering:
+        async with self._committing, self._numbering:
+            changed = await asyncio.to_thread(brief.check, proposal)
+            change = await asyncio.to_thread(_change, brief.files, changed)
             number = self.state.next_experiment
             commit = await self._commit(number, parent_commit, proposal, changed)
             await self.journal.write(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO
@@ -16,12 +16,14 @@ from core.record.proposal import Usage
 
 FLUSH_SECONDS = 0.15
 
+Counted = Callable[[float], Awaitable[None]]
+
 
 class ThinkingStream:
     """The Stream of one experiment. Text is flushed a few times a second, so that calls are cheap."""
 
-    def __init__(self, experiment: int, path: Path, journal: Journal, counted: Callable[[float], None]) -> None:
-        """`counted` is called between two answers, when the costs of the earlier ones are in the log, with the dollars
+    def __init__(self, experiment: int, path: Path, journal: Journal, counted: Counted) -> None:
+        """`counted` is awaited between two answers, when the costs of the earlier ones are in the log, with the dollars
         of the latest one: the next costs about as much.
         """
         self._counted = counted
@@ -112,7 +114,7 @@ class ThinkingStream:
         await self._facts.join()
         if self._writer and self._writer.done():
             await self._writer  # raises the fault of the log
-        self._counted(self._latest)
+        await self._counted(self._latest)
         await asyncio.sleep(0)  # where a cancellation by it takes hold
 
     def refused(self, attempt: int, reason: str) -> None:

@@ -86,7 +86,7 @@ class Runs(EnginePart):
     async def _execute(
         self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, seed: int | None, before: Live | None
     ) -> Live:
-        slot = await self.slots.acquire(urgency)
+        slot = await self.slots.acquire(urgency, experiment)
         reference = self._reference(experiment) if kind in ("candidate", "repeat", "reproduce") else None
         if reference is None:
             return await self._in_slot(slot, experiment, kind, commit, seed, before=before)
@@ -188,8 +188,10 @@ class Runs(EnginePart):
         finally:
             self._end(live)
 
-    async def adopt(self, run: int, experiment: int, slot: str, seed: int) -> e.RunFinished | None:
-        """Take over a run that an earlier engine left in flight. None when it is gone: it is logged as abandoned."""
+    def adopt(self, run: int, experiment: int, slot: str, seed: int) -> Coroutine[Any, Any, e.RunFinished | None]:
+        """Take over a run that an earlier engine left in flight: it has its slot from this call on, before what waits
+        gets one. To be awaited; None when it is gone: it is logged as abandoned.
+        """
         job = runner.adopt(self.paths.run(run))
         spec: dict[str, Any] = read_json(self.paths.run(run) / "spec.json")
         logged = next(one for one in self.state.experiments[experiment].runs if one.run == run)
@@ -198,12 +200,16 @@ class Runs(EnginePart):
             cut=logged.cut, is_reference=logged.kind == "reference", cores=spec.get("cores"),
             adopted=True,
         )  # fmt: skip
-        if job is None:
+        if job is not None:
+            live.owns_slot = self.slots.take(slot)
+            self.live[run] = live
+        return self._adopted(live, seed)
+
+    async def _adopted(self, live: Live, seed: int) -> e.RunFinished | None:
+        if live.job is None:
             await self._finish(live, _never_ran(live, "abandoned", "left unfinished when the engine ended"))
             return None
-        live.owns_slot = self.slots.take(slot)
-        self.live[run] = live
-        live.fixed = await asyncio.to_thread(self.place.fixed_files, run, resumed=True)
+        live.fixed = await asyncio.to_thread(self.place.fixed_files, live.run, resumed=True)
         try:
             return await self._see_through(live, seed)
         finally:

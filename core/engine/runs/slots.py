@@ -1,11 +1,11 @@
-"""Pool of slots: runs get one in order of urgency, and none while the session is paused."""
+"""Pool of slots: runs get one in order of urgency, candidates in the order of the queue, none while it is paused."""
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import IntEnum
 
 from core.record import events as e
@@ -17,6 +17,16 @@ class Urgency(IntEnum):
     BASELINE = 0
     REPEAT = 1
     CANDIDATE = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waiting:
+    """A run that waits for a slot, and the experiment that it is of (None: of none that is in the queue)."""
+
+    urgency: Urgency
+    number: int  # in order of arrival
+    experiment: int | None
+    slot: asyncio.Future[str]
 
 
 class Slots:
@@ -32,7 +42,8 @@ class Slots:
         self.aside: dict[str, str] = {}  # slots that get no run now, with the reason
         self.on_left: Callable[[], object] = lambda: None  # called when the run in a removed slot has ended
         self.quiet: set[str] = set()  # slots that get none while something else needs their card
-        self._waiting: list[tuple[Urgency, int, asyncio.Future[str]]] = []
+        self.queue: Callable[[], tuple[int, ...]] = tuple  # the experiments that wait, in the order of their turn
+        self._waiting: list[Waiting] = []
         self._order = itertools.count()
         self._open = False
         self._drained = False
@@ -83,17 +94,32 @@ class Slots:
     def drain(self) -> None:
         """Close for good: waiting and later calls of `acquire` are cancelled; a run in a slot keeps it."""
         self._open, self._drained = False, True
-        for _, _, future in self._waiting:
-            future.cancel()
+        for waiting in self._waiting:
+            waiting.slot.cancel()
         self._waiting.clear()
 
-    async def acquire(self, urgency: Urgency) -> str:
+    @property
+    def free(self) -> int:
+        """Number of slots that a run would get at once."""
+        return len(self._free) if self._open else 0
+
+    def first(self) -> Waiting | None:
+        """What gets the next free slot: the most urgent, of candidates the first in the queue."""
+        queue = {experiment: place for place, experiment in enumerate(self.queue())}
+        self._waiting = [waiting for waiting in self._waiting if not waiting.slot.done()]
+
+        def turn(waiting: Waiting) -> tuple[Urgency, int, int]:
+            return waiting.urgency, queue.get(waiting.experiment or 0, -1), waiting.number
+
+        return min(self._waiting, key=turn, default=None)
+
+    async def acquire(self, urgency: Urgency, experiment: int | None = None) -> str:
         """Wait for a free slot. Cancelling gives it back. Raises CancelledError once the slots are drained."""
         if self._drained:
             raise asyncio.CancelledError
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (urgency, next(self._order), future))
-        self._grant()
+        self._waiting.append(Waiting(urgency, next(self._order), experiment, future))
+        asyncio.get_running_loop().call_soon(self._grant)  # of several that come at once, the first in turn gets it
         try:
             return await future
         except asyncio.CancelledError:
@@ -118,8 +144,6 @@ class Slots:
             self.on_left()
 
     def _grant(self) -> None:
-        while self._open and self._free and self._waiting:
-            _, _, future = heapq.heappop(self._waiting)
-            if not future.done():
-                self.held.add(self._free[0])
-                future.set_result(self._free.pop(0))
+        while self._open and self._free and (waiting := self.first()):
+            self.held.add(self._free[0])
+            waiting.slot.set_result(self._free.pop(0))

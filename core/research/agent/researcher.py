@@ -56,6 +56,7 @@ class CommandResearcher(Researcher):
 
     name = NAME
     can_repair = True
+    minds = 2
 
     def __init__(self, model: str | None, *, backoff: Backoff | None = None) -> None:
         self._profile, self._model = profiles.find(model or "")

@@ -95,7 +95,7 @@ def current_files(brief: Brief) -> str:
 def task(brief: Brief) -> str:
     """The part that is new each time: history, advice, the user's guidance, and the request. Its size is bounded."""
     past = history.judged(brief.state)
-    parts = [_status(brief), history_section(brief, past)]
+    parts = [_status(brief), history_section(brief, past), *_in_flight(brief)]
     if notes := brief.notebook.read():
         parts.append("Your notebook:\n" + fenced("notebook", notes))
     if brief.parent != BASELINE and (diff := brief.diff_of(brief.parent)):
@@ -138,21 +138,39 @@ def _status(brief: Brief) -> str:
 
 
 def history_section(brief: Brief, past: list[Experiment]) -> str:
-    """Best ten, last ten, running experiments, near misses, open ideas, and counts by kind of change."""
+    """Best ten, last ten, near misses, open ideas, and counts by kind of change."""
     state = brief.state
     if not past:
         return "No experiment has a verdict yet."
-    running = [state.experiments[n] for n in state.live if state.experiments[n].hypothesis and n != BASELINE]
     ideas = "\n".join(f"from #{number}: {idea}" for number, idea in history.open_ideas(past))
     parts = [
         _listed("best first", history.best(state, past)),
         _listed("latest", past[-history.MAX_LISTED :]),
-        _listed("running now", [x for x in running if x.number != brief.experiment][: history.MAX_LISTED]),
         _listed("near misses, not kept but worth combining", history.near_misses(state, past)),
         f"open ideas, noted and not tried yet:\n{ideas}" if ideas else "",
         "by kind of change:\n" + "\n".join(history.digest(state, past)),
     ]
     return fenced("history", "\n\n".join(part for part in parts if part), experiments=len(past))
+
+
+def _in_flight(brief: Brief) -> list[str]:
+    """The other experiments without a verdict: running, waiting for a slot, and in the making."""
+    state = brief.state
+    others = [state.experiments[n] for n in state.live if n not in (BASELINE, brief.experiment)]
+    made = [x for x in others if x.hypothesis and x.number not in brief.thinking]
+    lines = [
+        f"#{number}: {one_line(hypothesis, 300) if hypothesis else 'no hypothesis yet'}"
+        for number, hypothesis in list(brief.thinking.items())[: history.MAX_LISTED]
+    ]
+    listed = [
+        _listed("under way", [x for x in made if x.number not in state.queue][: history.MAX_LISTED]),
+        _listed("waiting for a slot", [x for x in made if x.number in state.queue][: history.MAX_LISTED]),
+        "being thought about by others, at the same time as yours:\n" + "\n".join(lines) if lines else "",
+    ]
+    if not any(listed):
+        return []
+    words = "Experiments without a verdict, as if they were going to fail. Propose none of them again:"
+    return [f"{words}\n" + fenced("history", "\n\n".join(part for part in listed if part))]
 
 
 def _listed(title: str, experiments: Iterable[Experiment]) -> str:

@@ -57,6 +57,7 @@ class ModelResearcher(Researcher, ABC):
     """Proposes with a language model. `read_seconds`: silence after which a stream counts as dropped."""
 
     can_repair = True
+    minds = 8
     list_options: ClassVar[Mapping[str, int]] = {}  # of the request for the list of models
 
     model: str | None = None
@@ -72,11 +73,25 @@ class ModelResearcher(Researcher, ABC):
     _failures: Failures = field(init=False, default_factory=Failures)
     _proven: Any = field(init=False, default=None)  # options that are accepted, while fewer omissions are on trial
     _cost_noted: bool = field(init=False, default=False)
+    _proposing: int = field(init=False, default=0)  # proposals that are being made
+    _reconnect: bool = field(init=False, default=False)  # once none is
+    _connecting: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
+        self._proposing += 1
         try:
-            await self._connected()
-            await self.resolve_model(stream)
+            return await self._propose(brief, stream)
+        finally:
+            self._proposing -= 1
+            if self._reconnect and not self._proposing:
+                self._reconnect = False
+                await self.close()  # the next attempt reads keys and settings again
+
+    async def _propose(self, brief: Brief, stream: Stream) -> Proposal:
+        try:
+            async with self._connecting:
+                await self._connected()
+                await self.resolve_model(stream)
             await self._failures.pause(self.backoff, stream)
             with self._failures.counted():
                 proposal = await Asking(self.conversation(brief), brief, stream, self.backoff).run()
@@ -84,7 +99,7 @@ class ModelResearcher(Researcher, ABC):
         except (TooLong, ResearcherMisconfigured) as error:
             if isinstance(error, KeyRefused):
                 keys.refuse(self._key)
-            await self.close()  # the next attempt reads keys and settings again
+            self._reconnect = True
             if isinstance(error, ResearcherMisconfigured):
                 raise
             # the brief alone is too long: only the user can make it shorter
