@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from nanotrain import model_host, process_limits
 from nanotrain.isolation.asked_calls import SECCOMP, asking_program, refusing_program
 from nanotrain.isolation.call_supervisor import CallSupervisor
+from nanotrain.isolation.forked_process import ForkedProcess, Template, TemplateLost
 from nanotrain.isolation.page_cache import HeldFiles
 from nanotrain.weights import Rejected
 
@@ -130,8 +131,12 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
 
     running: ClassVar[set[int]] = set()  # pids of all models that are not closed yet
 
-    def __init__(self, sandbox: list[str], order: dict[str, Any], vocab: int, trained: float) -> None:
-        """`sandbox` is put in front of the command; `trained` is the number of seconds the run trained for."""
+    def __init__(
+        self, sandbox: list[str], order: dict[str, Any], vocab: int, trained: float, template: Template | None = None
+    ) -> None:
+        """`sandbox` is put in front of the command; `trained` is the number of seconds the run trained for. With a
+        `template` the process is forked from it, in the same sandbox.
+        """
         self.vocab, self.trained = vocab, trained
         self.order, self.sandboxed = order, bool(sandbox)
         self.limit = float("inf")  # seconds for waiting, from `since` on, and as many for the scorer's own work
@@ -146,8 +151,7 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         env |= {"AUTORESEARCH_SCRATCH": self.scratch}
         limit = process_limits.memory_limit(order["device"])
         self.group = process_limits.ModelGroup.make(limit)
-        command = [*sandbox, sys.executable, "-P", "-B", "-c", Path(model_host.__file__).read_text(encoding="utf-8")]
-        command = self.group.enter(command) if self.group else command
+        self.template = template
         self.memory = SharedMemory()
         self.half = 0  # of the memory, that is filled next
         self.calls: CallSupervisor | None = None  # where its calls are answered here
@@ -157,25 +161,39 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         self.link, theirs = socket.socketpair()
         try:
             with theirs:
-                self.process = subprocess.Popen(
-                    command, cwd=order["worktree"], env=env, start_new_session=True,
-                    stdin=theirs.fileno(), stdout=PIPE, stderr=PIPE,
-                )  # fmt: skip
+                self.process = self._start(sandbox, env, theirs.fileno())
         except OSError as error:
             self.link.close()
             self.memory.close()
             shutil.rmtree(self.scratch, ignore_errors=True)
             raise ScorerError(f"cannot start the model's process: {error}") from error
+        self.keepers = self.process.keepers if isinstance(self.process, ForkedProcess) else set[int]()
         ModelProcess.running.add(self.process.pid)
         with contextlib.suppress(BrokenPipeError):  # load() says how the process ended
             socket.send_fds(self.link, [b"m"], [self.memory.descriptor])
         self.violation = ""  # the limit that was exceeded, as a sentence
-        self.monitor = process_limits.ProcessMonitor(self.process.pid, self._kill, limit, self.group, self.scratch)
+        self.monitor = process_limits.ProcessMonitor(
+            self.process.pid, self._kill, limit, self.group, self.scratch, self.keepers
+        )
         assert self.process.stdout and self.process.stderr
         self.stdout, self.stderr = self.process.stdout, self.process.stderr
         self.printed: deque[str] = deque(maxlen=MAX_PRINTED_LINES)
         self.reader = threading.Thread(target=self._drain, daemon=True)
         self.reader.start()
+
+    def _start(self, sandbox: list[str], env: dict[str, str], requests: int) -> subprocess.Popen[bytes] | ForkedProcess:
+        """The process, in the sandbox and its group; forked where that is possible. Raises OSError."""
+        code = Path(model_host.__file__).read_text(encoding="utf-8")
+        if self.template is not None and not self.template.lost:
+            try:
+                return self.template.start(code, env, self.group.folder if self.group else None, requests)
+            except TemplateLost as lost:
+                print(f"the model's process is started, not forked from the template: {clean(str(lost))}")
+        command = [*sandbox, sys.executable, "-P", "-B", "-c", code]
+        return subprocess.Popen(
+            self.group.enter(command) if self.group else command, cwd=self.order["worktree"], env=env,
+            start_new_session=True, stdin=requests, stdout=PIPE, stderr=PIPE,
+        )  # fmt: skip
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -186,8 +204,11 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
             return
         ModelProcess.running.discard(self.process.pid)
         self.monitor.stopped.set()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        if isinstance(self.process, ForkedProcess):
+            self.process.close()
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         if self.group:
             self.group.kill()
         process_limits.kill_tree(self.process.pid, ModelProcess.running)
@@ -205,11 +226,12 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
 
     def _kill(self, violation: str) -> None:
         self.violation = violation
+        pids = self.monitor.pids()
         if self.group:
             self.group.kill()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        for pid in self.monitor.pids():
+        for pid in (*pids, *self.monitor.pids()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -227,12 +249,14 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         if hello.get("type") != "hello":
             raise ScorerError(f"the model's process sent {hello} where `hello` was expected")
         self.startup_cpu = self.monitor.cpu_seconds()
+        if isinstance(self.process, ForkedProcess):  # what was taken before it was forked
+            self.startup_cpu = self.process.imports
         self._ask(self.order | self._filters(int(hello.get("number", 0))))
         primed = self._expect("primed")
         if trouble := clean(str(primed.get("trouble", ""))):  # told before the code under test is loaded
             raise ScorerError(f"the GPU cannot be used for scoring: {trouble}", NO_GPU)
         if (calls := primed.get("calls")) == "asked":
-            self.calls = CallSupervisor(socket.recv_fds(self.link, 1, 1)[1][0], self.monitor.pids)
+            self.calls = CallSupervisor(socket.recv_fds(self.link, 1, 1)[1][0], self._own_pids)
             self.own_folders = [self.order[name] for name in ("worktree", "run") if name in self.order]
             self.own_folders.append(str(primed.get("scratch")))
         elif calls:
@@ -243,6 +267,10 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         self.imported_cpu = self.monitor.cpu_seconds()
         self.own = set(self.monitor.pids())  # none of the code under test yet
         return clean(str(primed.get("machine", "")))
+
+    def _own_pids(self) -> list[int]:
+        """Its processes that the code under test may signal."""
+        return [pid for pid in self.monitor.pids() if pid not in self.keepers]
 
     def _filters(self, number: int) -> dict[str, Any]:
         """What the process sets, by its own number. On a card, libraries open files and start processes at any time."""
@@ -466,6 +494,8 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
             self.process.wait(2)
         if violation := self.violation or self.monitor.violation(()):
             return Unsettled(violation) if violation == process_limits.READS else Rejected(violation)
+        if isinstance(self.process, ForkedProcess) and self.template is not None and self.template.has_ended():
+            raise TemplateLost("the template has ended")
         code = self.process.poll()
         print(f"model process: ended with {code}")
         how = "exit code 0" if code == 0 else "another exit code than 0"

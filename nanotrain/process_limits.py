@@ -269,9 +269,10 @@ class ProcessMonitor(threading.Thread):
 
     def __init__(
         self, root: int, on_violation: Callable[[str], None], memory: int, group: ModelGroup | None = None,
-        scratch: str = "",
+        scratch: str = "", keepers: Collection[int] = (),
     ) -> None:  # fmt: skip
         super().__init__(daemon=True)
+        self.keepers = frozenset(keepers)  # trusted processes of the tree, whose memory is not the model's
         self.scratch = scratch  # the folder that it may write, if that is on the disk
         self.root, self.on_violation, self.memory_limit, self.group = root, on_violation, memory, group
         self.stopped = threading.Event()
@@ -312,7 +313,7 @@ class ProcessMonitor(threading.Thread):
             return f"the model started more than {MAX_PROCESSES} processes while it was scored"
         if sum(usage.threads for usage in map(cpu_usage, pids) if usage) > MAX_THREADS + MAX_PROCESSES:
             return f"the model started more than {MAX_THREADS} threads while it was scored"
-        if resident_bytes(pids) > self.memory_limit or self.out_of_memory():
+        if resident_bytes(set(pids) - self.keepers) > self.memory_limit or self.out_of_memory():
             return f"the model took more than {self.memory_limit >> 20} MB of memory while it was scored"
         # Asked again: of those that were ended when the model was shown rows, an older look may hold some.
         if self.alone is not None and not self.alone >= set(pids) and not self.alone >= set(self.pids()):

@@ -26,6 +26,7 @@ import numpy as np
 from nanotrain import harness, prepare, process_limits, source_checks, weights
 from nanotrain.corpus import PrepareError
 from nanotrain.device.spread import MAX_SPREAD, remembered
+from nanotrain.isolation.forked_process import Template, TemplateLost
 from nanotrain.model_process import NO_GPU, ModelProcess, ScorerError, Unsettled, clean
 from nanotrain.probes import LATER_PASSES, Examiner, ProbeResults, rows_of, training_rows_of
 from nanotrain.weights import Rejected
@@ -40,17 +41,23 @@ PRISTINE = Path(__file__).parents[1]
 
 def score(worktree: Path, run: Path, device: str, seed: int, sandbox: list[str], part: str) -> dict[str, Any]:
     """Score one run on `part`, `val` or `hidden`. Returns the result line. Raises ScorerError and PrepareError."""
-    reason = ""
-    for _ in range(MAX_TRIES):
+    reason, tries, template = "", 0, Template.lent() if device == "cpu" else None
+    while tries < MAX_TRIES:
         try:
-            return score_once(worktree, run, device, seed, sandbox, part)
+            return score_once(worktree, run, device, seed, sandbox, part, template)
         except Unsettled as read:
             print(reason := str(read))
+            tries += 1
+        except TemplateLost as lost:
+            print(f"{lost}: scored again, with processes of its own")
+            template = None
     return {"rejected": reason, "probes": {}}
 
 
-def score_once(worktree: Path, run: Path, device: str, seed: int, sandbox: list[str], part: str) -> dict[str, Any]:
-    """One try. Raises Unsettled, too."""
+def score_once(
+    worktree: Path, run: Path, device: str, seed: int, sandbox: list[str], part: str, template: Template | None = None
+) -> dict[str, Any]:
+    """One try. Raises Unsettled and TemplateLost, too."""
     start = time.monotonic()
     ready = prepare.find()
     if ready is None:
@@ -67,10 +74,11 @@ def score_once(worktree: Path, run: Path, device: str, seed: int, sandbox: list[
         order["imports"] = source_checks.new_imports(now, before)
         # Without a harness the training time is unknown, and no limit applies.
         trained = float(os.environ.get("AUTORESEARCH_SECONDS") or "inf")
-        # All import torch at the same time; each loads the code under test after the one before it has ended.
+        # All import torch together, or each is forked; each loads the code after the one before it has ended.
         with contextlib.ExitStack() as stack:
+            parts = sandbox, order, vocab, trained, template
             count = 2 + (LATER_PASSES[device] > 0)
-            models = [stack.enter_context(ModelProcess(sandbox, order, vocab, trained)) for _ in range(count)]
+            models = [] if template else [stack.enter_context(ModelProcess(*parts)) for _ in range(count)]
             config = weights.check(run, device)
             weights.check_announced(run, os.environ.get("AUTORESEARCH_WEIGHTS_SHA256"))
             check_corpus(config, ready)
@@ -84,12 +92,12 @@ def score_once(worktree: Path, run: Path, device: str, seed: int, sandbox: list[
                 machine = models[0].prime(MAX_STARTUP_SECONDS[device])
                 some = training_rows_of(train, rows.shape[1], np.random.default_rng())[:MEASURED_ROWS]
                 probe = Examiner(some, training_rows, lengths, device, math.inf)
-                path, code = prepare.cache_root() / "spread.json", (PRISTINE / "nanotrain" / "train.py").read_bytes()
-                spread = remembered(path, machine, code, lambda: measured_spread(probe, sandbox, config))
+                spread = spread_of(machine, probe, sandbox, config)
             examiner = Examiner(rows, training_rows, lengths, device, spread)
             results = examiner.results
             stages = (examiner.examine, examiner.score, examiner.examine_again)
-            for model, work in zip(models, stages[:count], strict=True):
+            for place, work in enumerate(stages[:count]):
+                model = models[place] if models else stack.enter_context(ModelProcess(*parts))
                 loaded = model.load(MAX_STARTUP_SECONDS[device], MAX_SCORING_SECONDS[device])
                 work(model)
                 changed = float(model.hash() != loaded)
@@ -127,6 +135,12 @@ def check_corpus(config: dict[str, Any], ready: prepare.PreparedData) -> None:
         f"this run was not trained on the selected corpus ({ready.manifest['corpus']})",
         "select its corpus with `python -m nanotrain.prepare --data …`, or train again",
     )
+
+
+def spread_of(machine: str, probe: Examiner, sandbox: list[str], config: dict[str, Any]) -> float:
+    """The spread of the card, measured once for each machine and pristine code."""
+    path, code = prepare.cache_root() / "spread.json", (PRISTINE / "nanotrain" / "train.py").read_bytes()
+    return remembered(path, machine, code, lambda: measured_spread(probe, sandbox, config))
 
 
 def measured_spread(

@@ -230,6 +230,7 @@ class _Engine:
         await self.server.close(reason)
         with contextlib.suppress(Exception):
             await self.settings.researcher.close()
+        await self.place.template.close()
         await self._note_head(always=not self.journal.state.failed_start)
         await asyncio.to_thread(self.setup.repo.reuse_worktrees, None)
         await asyncio.to_thread(self.setup.repo.prune, self.setup.paths.worktrees)

@@ -68,24 +68,26 @@ async def run_command(
     on_line: Callable[[str], None] | None = None,
     off_clock: OffClock | None = None,
     kept: bool = False,
+    pass_fds: Sequence[int] = (),
+    beside: Callable[[], list[int]] = list,
 ) -> CommandResult:
     """Run `argv` to its end, within `seconds` (None: no limit). Cancelling kills its whole tree. `off_clock` keeps it
     from the processors of runs on their clock.
 
     Both streams go to `log` as they come; `on_line` receives each line. `kept`: it has a keeper, and may make control
-    groups. Raises OSError when it cannot be started.
+    groups. `beside`: other processes that work for it. Raises OSError when it cannot be started.
     """
     begun = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         *(keep(argv, inner=True) if kept else argv),
         cwd=cwd, env=dict(env), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE, start_new_session=True,
+        stderr=asyncio.subprocess.PIPE, start_new_session=True, pass_fds=tuple(pass_fds),
     )  # fmt: skip
     assert process.stdout and process.stderr
     sink = OutputLog(str(log)) if log else None
     out, both = _Lines(sink, on_line), _Lines(None, None)
     timed_out = False
-    keeping = asyncio.create_task(keep_off(off_clock, process, kept=kept))
+    keeping = asyncio.create_task(keep_off(off_clock, process, kept=kept, beside=beside))
     pumps = asyncio.gather(_pump(process.stdout, out, both), _pump(process.stderr, _Lines(sink, on_line), both))
     try:
         async with asyncio.timeout(seconds):
@@ -143,14 +145,20 @@ async def _finish(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any
     await process.wait()
 
 
-async def keep_off(off_clock: OffClock | None, process: asyncio.subprocess.Process, *, kept: bool = False) -> None:
-    """Keep a command's tree from the processors of runs on their clock, until this is cancelled."""
+async def keep_off(
+    off_clock: OffClock | None,
+    process: asyncio.subprocess.Process,
+    *,
+    kept: bool = False,
+    beside: Callable[[], list[int]] = list,
+) -> None:
+    """Keep a command's tree, and what is `beside` it, from the processors of runs on their clock, until cancelled."""
     own = [] if kept else [process.pid]  # a keeper is never stopped: it ends the rest when the engine dies
     while off_clock is not None and process.returncode is None:
         if kept and off_clock.group is None:
             groups = (ControlGroup.of(delegation().base, pid) for pid in descendants(process.pid))
             off_clock.group = next(filter(None, groups), None)
-        await asyncio.to_thread(off_clock.tick, lambda: [*own, *descendants(process.pid)])
+        await asyncio.to_thread(off_clock.tick, lambda: [*own, *descendants(process.pid), *beside()])
         if off_clock.trouble:
             process.terminate() if kept else _kill(process)
             return

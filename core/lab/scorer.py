@@ -17,6 +17,7 @@ from core.lab.harness_command import MAX_TAIL, CommandResult, run_command
 from core.lab.python.uncommented_code import blank_comments
 from core.lab.shim.clocks.off_clock import OffClock
 from core.lab.shim.output import logged
+from core.lab.template.lender import Loan, orders
 from core.program.printed_metric import Printed, read_metric
 from core.record.errors import LabError, ScorerFault
 
@@ -57,9 +58,9 @@ class Score:
     probes: Mapping[str, Any] = field(default_factory=dict)
 
 
-async def score(spec: ScoreSpec, off_clock: OffClock | None = None) -> Score:
+async def score(spec: ScoreSpec, off_clock: OffClock | None = None, loan: Loan | None = None) -> Score:
     """Run the scorer. Raises ScorerFault when it fails or its answer cannot be read. Cancellable. `off_clock` keeps it
-    from the processors of runs on their clock.
+    from the processors of runs on their clock; `loan`: of the template that it may fork models from.
 
     First the worktree is restored to its commit: nothing that a run changed or added there is scored.
     """
@@ -71,9 +72,11 @@ async def score(spec: ScoreSpec, off_clock: OffClock | None = None) -> Score:
         raise ScorerFault(f"could not restore the worktree to its commit: {error}") from None
     env = {**spec.env, "AUTORESEARCH_WORKTREE": str(spec.worktree), "AUTORESEARCH_RUN_DIR": str(spec.out),
            "AUTORESEARCH_CAGE": json.dumps(spec.sandbox)}  # fmt: skip
+    more, passed = orders(loan)
     try:
-        done = await run_command(spec.argv, cwd=spec.cwd, env=env, seconds=spec.timeout, log=spec.log,
-                                 off_clock=off_clock, kept=True)  # fmt: skip
+        done = await run_command(spec.argv, cwd=spec.cwd, env=env | more, seconds=spec.timeout, log=spec.log,
+                                 off_clock=off_clock, kept=True, pass_fds=passed,
+                                 beside=loan.tree if loan else list)  # fmt: skip
     except OSError as error:
         raise ScorerFault(f"could not start the scorer: {error.strerror}", where=spec.argv[0]) from None
     done = replace(done, tail=_own_words(done.tail))

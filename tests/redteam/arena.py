@@ -25,7 +25,10 @@ from core.lab.git.repository import Repository
 from core.lab.prepare import PrepareResult, prepare
 from core.lab.python.uncommented_code import blank_comments
 from core.lab.sandbox import tiers
+from core.lab.shim.clocks.clock_register import ClockRegister
+from core.lab.shim.clocks.off_clock import OffClock
 from core.lab.shim.rmtree import remove_tree
+from core.lab.template.lender import TemplateLender
 from core.record.errors import ScorerFault
 from nanotrain.weights import MAX_BYTES
 from tests.lab.conftest import until
@@ -104,6 +107,7 @@ class Arena:
         home = str(self.folder / "home")
         self.trusted = {**environment.trusted_environment(self.folder), "AUTORESEARCH_HOME": home}
         self.prepared = PrepareResult()
+        self.lenders = [TemplateLender() for _ in range(7)]  # a variant that is scored has one, as in a session
 
     async def open(self) -> Arena:
         """Lay out the repository and the data."""
@@ -214,7 +218,8 @@ class Arena:
         writable = (self.folder / "shared" / tree.name,) if variant.shared else ()
         for place in writable:
             place.mkdir(parents=True)
-        prefix = tuple(tiers.command(replace(sandbox_spec, readable=readable, writable=writable, read_only=True)))
+        confined = replace(sandbox_spec, readable=readable, writable=writable, read_only=True)
+        prefix = tuple(tiers.command(confined))
         metrics: dict[str, float] = {}
         shares = shares_of(result, folder / "out" / "weights.safetensors")
         for part in variant.slices:
@@ -225,7 +230,7 @@ class Arena:
                 comments=self.prepared.comments,
             )  # fmt: skip
             try:
-                score = await scorer.score(spec)
+                score = await self.score(spec, confined)
             except ScorerFault as fault:
                 return Outcome("fault", fault.what, metrics, output, result)
             output += (folder / "score.log").read_text(errors="replace")
@@ -235,6 +240,23 @@ class Arena:
                 return Outcome("rejected", score.rejected or "", metrics, output, result, shares=shares)
             metrics[part] = score.metric
         return Outcome("scored", "", metrics, output, result, shares=shares)
+
+    async def score(self, spec: scorer.ScoreSpec, confined: tiers.SandboxSpec) -> scorer.Score:
+        """With a template, as in a session. Raises ScorerFault."""
+        lender = self.lenders.pop()
+        register = ClockRegister(str(self.folder / "clocks"), spec.worktree.name)
+        try:
+            off_clock = OffClock(register, os.cpu_count() or 1, scored=True)
+            async with lender.lent(spec.argv[0], spec.env, tiers.entry(confined), off_clock) as loan:
+                return await scorer.score(spec, loan=loan)
+        finally:
+            self.lenders.append(lender)
+            for words in lender.told():
+                progress(f"{spec.worktree.name}: {words}")
+
+    async def close(self) -> None:
+        for lender in self.lenders:
+            await lender.close()
 
 
 def shares_of(result: runner.RunResult, weights: Path) -> dict[str, float]:

@@ -151,6 +151,8 @@ class Measuring(EnginePart):
             return await self._scorer_failed(live, replace(finished, reason=reason))
         finally:
             live.scoring = None
+        for words in self.place.template.told():
+            await self.journal.write(e.Noted("warning", words, live.experiment))
         names.sample()
         if finished.new_names is not None and names.total is not None:
             finished = replace(finished, new_names=finished.new_names + names.total)

@@ -30,6 +30,7 @@ from core.lab.sandbox import tiers
 from core.lab.shim.clocks.clock_register import ClockRegister
 from core.lab.shim.clocks.off_clock import OffClock
 from core.lab.shim.rmtree import remove_tree
+from core.lab.template.lender import Loan, TemplateLender
 from core.record import events as e
 from core.record.errors import AutoresearchError, LabError, ScorerFault
 from core.session.disk import read_json
@@ -55,6 +56,7 @@ class Workplace:
         self.stop_judging = stop_judging
         self._seal: Seal | None = None
         self._scoring = asyncio.Lock()
+        self.template = TemplateLender()
         self.prepared = PrepareResult()
         self._baseline_cache = compile_cache.BaselineCache(setup.paths.folder / "cache")
         self.compilers: dict[str, str] = {}  # versions that a compile cache depends on
@@ -218,7 +220,7 @@ class Workplace:
         return OffClock(ClockRegister(str(self._setup.paths.clocks), name), container.cores())
 
     @asynccontextmanager
-    async def _alone(self, run: int) -> AsyncIterator[OffClock]:
+    async def _alone(self, run: int) -> AsyncIterator[ClockRegister]:
         """The time in which a model is scored: whatever else runs code under test is stopped, but runs on their clock.
         Scorings take turns, but none waits for long: a project's scorer may take minutes.
         """
@@ -230,7 +232,7 @@ class Workplace:
                 mine = await self._scoring.acquire()
         try:
             register.scoring()
-            yield OffClock(register, container.cores(), scored=True)
+            yield register
         finally:
             register.leave()
             if mine:
@@ -329,13 +331,14 @@ class Workplace:
             env["AUTORESEARCH_WEIGHTS_SHA256"] = str(ended.get("weights_sha256") or "")
             env["AUTORESEARCH_SECONDS"] = str(ended.get("seconds") or 0.0)
         cwd = setup.paths.pristine / setup.repo.prefix
+        confined = self._scoring_sandbox(command, run, slot)
         spec = scorer.ScoreSpec(
             argv=tuple(environment.resolve_command(command, env, cwd)),
             cwd=cwd,
             worktree=worktree,
             out=folder / "out",
             log=folder / log,
-            sandbox=tuple(tiers.command(self._scoring_sandbox(command, run, slot))),
+            sandbox=tuple(tiers.command(confined)),
             env=env,
             timeout=MAX_SCORE_SECONDS,
             metric=self._settings.program.metric.name,
@@ -346,14 +349,25 @@ class Workplace:
         )
         for last in (False, True):
             try:
-                async with again if last and again else nullcontext(), self._alone(run) as off_clock:
-                    return await scorer.score(spec, off_clock)
+                async with again if last and again else nullcontext(), self._alone(run) as register:
+                    off_clock = OffClock(register, container.cores(), scored=True)
+                    async with self._template(spec, confined, register) as loan:
+                        return await scorer.score(spec, off_clock, loan)
             except ScorerFault:
                 if broken := await self.broken_seal():  # the cause, whatever the fault was
                     raise ScorerFault(f"{broken}: put it back, then resume") from None
                 if last:
                     raise
         raise AssertionError("unreachable")
+
+    def _template(
+        self, spec: scorer.ScoreSpec, confined: tiers.SandboxSpec, register: ClockRegister
+    ) -> AbstractAsyncContextManager[Loan | None]:
+        """The template for one scoring of nanotrain's scorer on the processor; others start their processes."""
+        if not confined.one_model or not Path(spec.argv[0]).name.startswith("python"):
+            return nullcontext()
+        off_clock = OffClock(register, container.cores(), scored=True)
+        return self.template.lent(spec.argv[0], spec.env, tiers.entry(confined), off_clock)
 
     async def check(self, experiment: int, name: str, command: str, commit: str) -> e.Checked:
         """Run one of program.md's checks in the sandbox, without a slot."""

@@ -185,19 +185,23 @@ def restrict_calls(rules: dict[str, bool], channel: int | None = None) -> None:
             machine, network=rules["network"], supervised=supervised, cuda=rules["cuda"], scoring=rules["scoring"],
             own=os.getpid(),
         )  # fmt: skip
-    program = _filter(code)
     if channel is None:
-        _checked(libc.prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(program[0]), 0, 0), "enforce the system call filter")
-        return
+        return set_filter(code)
+    program = _filter(code)
     number = call_numbers(machine)["seccomp"]
     listener = _call(number, _SECCOMP_SET_FILTER, _NEW_LISTENER, ctypes.addressof(program[0]))
     if listener >= 0:
         _send_listener(channel, listener)
         os.close(listener)
-        return
+        return None
     _send_listener(channel, None)  # the process already has a supervisor, or the kernel is too old
-    if not rules["contained"]:
-        restrict_calls(rules)
+    return None if rules["contained"] else restrict_calls(rules)
+
+
+def set_filter(code: bytes) -> None:
+    """Enforce a filter on system calls for good."""
+    program = _filter(code)
+    _checked(libc.prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(program[0]), 0, 0), "enforce the system call filter")
 
 
 def _filter(code: bytes) -> tuple[ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]:

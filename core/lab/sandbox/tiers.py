@@ -149,6 +149,15 @@ def command(spec: SandboxSpec, argv: Sequence[str] = ()) -> list[str]:
     return list(argv)
 
 
+def entry(spec: SandboxSpec) -> dict[str, object]:
+    """How a process that is forked, not started, enters the sandbox of one model (`core/lab/template/entry.py`)."""
+    tier = tier_of(spec)
+    if tier == "A":
+        program = _program(spec)
+        return {"prefix": command(spec), "filter": str(program) if program.exists() else ""}
+    return {"rules": _rules(spec)} if tier == "B" else {}
+
+
 def own_folders(spec: SandboxSpec) -> list[str]:
     """The folders that a process in the sandbox may write, as it names them."""
     return [*_writable(spec), "/dev/shm", *(["/tmp"] if tier_of(spec) == "A" else [])]
@@ -162,8 +171,7 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
     if bwrap is None:
         raise LabError("bubblewrap is not installed", hint="apt-get install bubblewrap")
     bare = spec.one_model
-    kind = "one_model" if bare else "scoring" if spec.read_only else "bubblewrap"
-    seccomp = Path(__file__).with_name(f"{kind}.{os.uname().machine}.bpf")
+    seccomp = _program(spec)
     given = [path for path in (["/proc/cpuinfo"] if bare else _AT_START) if Path(path).exists()]
     made_up = machine_state.files() if bare else {}
     args = ["--seccomp", "9"] if seccomp.exists() else []
@@ -214,6 +222,12 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
         script += f"\nexec {_FIRST_FD + len(given) + number}<<END\n${{{len(opened) + number + 1}}}\nEND"
     script = f'exec {script}\nshift {len(words)}; exec "$@"'
     return ["/bin/sh", "-c", script, "sh", *words, bwrap, *args]
+
+
+def _program(spec: SandboxSpec) -> Path:
+    """The compiled filter on system calls."""
+    kind = "one_model" if spec.one_model else "scoring" if spec.read_only else "bubblewrap"
+    return Path(__file__).with_name(f"{kind}.{os.uname().machine}.bpf")
 
 
 def _cover(path: str) -> list[str]:
