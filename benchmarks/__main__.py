@@ -25,6 +25,10 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "clocks": ("engine.clocks", "steps that a run on its clock loses to a busy check beside it (two minutes)"),
     "load": ("engine.load", "nanotrain's noise beside busy neighbours, on either clock (ten minutes)"),
     "gap": ("engine.gap", "seconds between one run's end and the next run's clock (minutes)"),
+    "sequential": (
+        "engine.sequential",
+        "a plain loop and the engine on simulated cards, all times a fifteenth (twenty minutes; EXPERIMENTS)",
+    ),
     "scorer": (
         "nanotrain.scorer_cost",
         "processor time and memory of scoring at the size of a GPU, on the CPU (minutes)",
