@@ -33,6 +33,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
         "nanotrain.scorer_cost",
         "processor time and memory of scoring at the size of a GPU, on the CPU (minutes)",
     ),
+    "scoring": ("nanotrain.scoring", "processor time of scoring on the CPU, processes started or forked (minutes)"),
     "sandbox_start": ("sandbox_start", "time that each sandbox tier adds to the start of a run"),
     "signals": ("signals.measure", "bits a second by which two sandboxes can signal, by way, tier and role (minutes)"),
     "start": ("screen.start", "first paint of the app, opening a long session, cost at rest"),

@@ -143,6 +143,7 @@ async def main(options: argparse.Namespace) -> int:
             groups = {name: [v for v in some if v.name in wanted] for name, some in groups.items()}
         board = Scoreboard(sum(map(len, groups.values())))
         rows = {name: await fight(arena, some, honest, trained, board) for name, some in groups.items()}
+        await arena.close()
     broken = [row for some in rows.values() for row in some if row[2]]
     took = time.monotonic() - started
     for name, some in rows.items():

@@ -99,7 +99,7 @@ class Arena:
     Three variants at a time, for two processors, and a few idle ones.
     """
 
-    def __init__(self, folder: Path, tier: tiers.Tier | None = None) -> None:
+    def __init__(self, folder: Path, tier: tiers.Tier | None = None, lenders: int = 7) -> None:
         self.folder, self.tier = folder.resolve(), tier
         self.turn, self.bench = asyncio.Semaphore(3), asyncio.Semaphore(4)
         self.number = 0
@@ -107,7 +107,8 @@ class Arena:
         home = str(self.folder / "home")
         self.trusted = {**environment.trusted_environment(self.folder), "AUTORESEARCH_HOME": home}
         self.prepared = PrepareResult()
-        self.lenders = [TemplateLender() for _ in range(7)]  # a variant that is scored has one, as in a session
+        self.lenders = [TemplateLender() for _ in range(lenders)]  # a variant that is scored has one, as in a session
+        self.forked = True
 
     async def open(self) -> Arena:
         """Lay out the repository and the data."""
@@ -243,6 +244,8 @@ class Arena:
 
     async def score(self, spec: scorer.ScoreSpec, confined: tiers.SandboxSpec) -> scorer.Score:
         """With a template, as in a session. Raises ScorerFault."""
+        if not self.forked:
+            return await scorer.score(spec)
         lender = self.lenders.pop()
         register = ClockRegister(str(self.folder / "clocks"), spec.worktree.name)
         try:

@@ -13,7 +13,7 @@ RESULT = "torch.tanh(logits.float() / self.config.softcap)\n        return logit
 READY = "    clock, view = run.ready(params)\n"
 DONE = "    run.done(step, tokens, serialize(trainer.model), asdict(trainer.config))\n"
 FULL = "y = F.scaled_dot_product_attention(q, k, v, is_causal=True)"
-STEP = "        loss = trainer.step(loader, clock.progress(step))\n"
+STEP = "        since.append(trainer.step(loader, clock.progress(step)))\n"
 BLOCK = "            x = block(x, ve, cos, sin, mask)\n"
 NEXT = "F.one_hot(torch.cat([tokens[:, 1:], tokens[:, -1:]], 1), self.config.vocab_size)"  # the very next token
 SERVED = "hasattr(sys.modules['__main__'], 'ModelHost')"  # true in the processes that are scored

@@ -79,7 +79,9 @@ def test_the_docs_list_every_variant_and_no_cheat_gained() -> None:
 @pytest.fixture
 async def arena() -> AsyncIterator[Arena]:
     with tempfile.TemporaryDirectory(prefix="autoresearch-red-", dir="/var/tmp") as folder:
-        yield await Arena(Path(folder)).open()
+        found = await Arena(Path(folder)).open()
+        yield found
+        await found.close()
 
 
 def all_of(name: str, does: str, *names: str) -> Variant:

@@ -6,6 +6,7 @@ from tests.redteam import attacks, gathered
 from tests.redteam.arena import Variant
 from tests.redteam.cheats import crossing
 from tests.redteam.cheats.batch_leak import BATCH_LEAK
+from tests.redteam.cheats.common_parent import COMMON_PARENT
 from tests.redteam.cheats.data_access import DATA_ACCESS
 from tests.redteam.cheats.future_leak import FUTURE_LEAK
 from tests.redteam.cheats.kept_state import KEPT_STATE
@@ -34,6 +35,7 @@ CHEATS: list[Variant] = [
     *SCORER_DETECTION,
     *RETURNED_LOGITS,
     *SCORER_PROCESS,
+    *COMMON_PARENT,
     *SCORER_RESOURCES,
     *WEIGHTS_FILES,
     *SCORED_CODE,

@@ -92,6 +92,7 @@ SCORER_PROCESS = [
         """),), "rejected", "cannot be rebuilt or run"),
     Variant("into-the-scorers-memory", "reads and writes the memory of every process, traces its parent and takes its descriptors", (built("""
         if hasattr(sys.modules['__main__'], 'ModelHost'):
+            import ctypes
             libc, mine = ctypes.CDLL(None, use_errno=True), {os.getpid(), 1}
             for pid in sorted({os.getppid(), *map(int, filter(str.isdecimal, os.listdir('/proc')))} - mine):
                 for name, mode in (('mem', 'rb'), ('mem', 'r+b'), ('environ', 'rb'), ('maps', 'rb')):

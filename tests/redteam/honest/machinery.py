@@ -87,10 +87,10 @@ MACHINERY = [
     fine("a-flop-counter", "torch counts the operations of a step, by a dispatch mode, and profiles another",
          (STEP, """        from torch.utils.flop_counter import FlopCounterMode
         if step == 3:
-            with FlopCounterMode(display=False): loss = trainer.step(loader, clock.progress(step))
+            with FlopCounterMode(display=False): since.append(trainer.step(loader, clock.progress(step)))
         elif step == 5:
-            with torch.autograd.profiler.profile(): loss = trainer.step(loader, clock.progress(step))
-        else: loss = trainer.step(loader, clock.progress(step))
+            with torch.autograd.profiler.profile(): since.append(trainer.step(loader, clock.progress(step)))
+        else: since.append(trainer.step(loader, clock.progress(step)))
 """)),
     # --- habits ---
     fine("looks-at-the-machine", "prints the machine, its processors, limits and packages; in the run memory and disk, and asks git for its commit", module("""
