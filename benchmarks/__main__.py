@@ -52,6 +52,10 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "planted": ("planted", "planted improvements and non-improvements that are kept, on nanotrain (fifteen minutes)"),
     "gpu": ("gpu.bare_machine", "everything that a card can tell, as one file (nine minutes; --slots cpu:1 rehearses)"),
     "nanotrain": ("nanotrain.vs_karpathy", "nanotrain's and karpathy's settings at equal time (minutes)"),
+    "before": (
+        "nanotrain.before",
+        "nanotrain of two commits side by side: step, share of peak, val_bpb (five minutes)",
+    ),
     "differences": ("nanotrain.differences", "settings of nanotrain on a GPU, each alone, on a small model (minutes)"),
 }
 
