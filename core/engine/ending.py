@@ -17,7 +17,7 @@ class Ending(Generic[Kind]):
 
 
 SessionEnding = Ending[Literal["finished", "stopped", "crashed"]]
-RunEnding = Ending[Literal["stopped", "paused", "skipped"]]  # of a run that the engine itself ends
+RunEnding = Ending[Literal["stopped", "paused", "skipped", "pruned"]]  # of a run that the engine itself ends
 
 RUN_STOPPED: RunEnding = Ending("stopped", "stopped")
 RUN_PAUSED: RunEnding = Ending("paused", "cut off by a pause")

@@ -62,6 +62,9 @@ class Judge(EnginePart):
             await self.settle(experiment, "skipped", "skipped by hand")
             return "done"
         run = [r for r in x.runs if r.commit == x.commit and r.ended != "abandoned"][-1]
+        if run.metric is None and run.stopped_at is not None and not run.audit:
+            await self.settle(experiment, "pruned", run.reason)
+            return "done"
         if run.metric is None:
             return await self.failed(x, run.ended == "rejected", run.reason or "the run ended without a number")
         return await self._compare(x, run)

@@ -25,7 +25,7 @@ DEVICES = ("cuda", "cpu")
 DEFAULT_RUN_BUDGET = "5m"
 KEYS: toml_reader.Keys = {
     "": ("edit", "read", "inputs", "run", "prepare", "score", "score_hidden", "approve", "seed",
-         "metric", "budget", "slots", "ahead", "checks", "rules", "decide", "sandbox"),
+         "metric", "budget", "slots", "ahead", "checks", "rules", "decide", "prune", "sandbox"),
     "metric": ("name", "direction", "pattern"),
     "budget": ("run", "hours", "experiments", "usd", "device_usd_per_hour", "startup", "saving", "limit", "check",
                "at_limit", "clock"),
@@ -34,6 +34,7 @@ KEYS: toml_reader.Keys = {
     "checks": None,
     "rules": ("max_diff_lines", "forbid", "require", "freeze_dependencies"),
     "decide": ("keep", "baseline", "repeats", "min_effect", "simplicity", "quarantine", "alpha", "beta", "refresh"),
+    "prune": ("on", "audit", "decay"),
     "sandbox": ("network", "memory_gb", "limits_only"),
 }  # fmt: skip
 _PATTERN = "write for example pattern = '^accuracy: (\\S+)' (single quotes keep the backslashes)"
@@ -69,6 +70,9 @@ EXAMPLES: Mapping[str, str] = {
     "decide.beta": "write beta = 0.3 (discarded when that probability is at least this)",
     "decide.refresh": "write refresh = 24 (the best runs again after so many candidates; 0: never)",
     "decide.baseline": "write baseline = 3 (runs of the baseline)",
+    "prune.on": "write on = false (every run goes to its end)",
+    "prune.audit": "write audit = 20 (one hopeless run in so many is run to its end)",
+    "prune.decay": "write decay = 0.6 (share of a run's time after which its learning rate falls)",
     "sandbox.memory_gb": "write memory_gb = 8",
     "slots.threads": "write threads = 8 (of one run)",
     "slots.gpu_memory": 'write gpu_memory = "10 GB" (of one run, its scoring included)',
@@ -77,6 +81,17 @@ EXAMPLES: Mapping[str, str] = {
     "seed": "write seed = 1",
 }
 _MORE_IS_BETTER = re.compile(r"acc|reward|score|auc|\bf1|bleu|mfu|throughput|per_sec", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruning:
+    """[prune]: whether hopeless runs are stopped early, one in how many of them is run to its end to see whether it was
+    one, and the share of a run's time after which the learning rate falls.
+    """
+
+    on: bool = True
+    audit: int = 20
+    decay: float = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +128,7 @@ class Program:
     minds: int | None = None  # proposals that are made at once, at most; None: by the kind of researcher
     policy: Policy = field(default_factory=Policy)
     baseline_runs: int = 3
+    prune: Pruning = field(default_factory=Pruning)
     approve: bool = False  # each proposal waits for a person
     seed: int = 1
 
@@ -222,6 +238,7 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Program:
         gpu_memory=_gpu_memory(reader),
         approve=reader.flag("approve"),
         policy=_policy(reader),
+        prune=_pruning(reader),
         **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -320,6 +337,16 @@ def _policy(reader: Reader) -> Policy:
         if value is not None and not 0 < value < 1:
             reader.refuse(f"decide.{key}", f"`decide.{key}` is {value:g}, not a probability between 0 and 1")
     return Policy(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def _pruning(reader: Reader) -> Pruning:
+    """[prune]. Raises ProgramError."""
+    decay = reader.number("prune.decay", zero=True)
+    if decay is not None and decay > 1:
+        reader.refuse("prune.decay", f"`prune.decay` is {decay:g}, not a share between 0 and 1")
+    given = {"audit": reader.integer("prune.audit", 1, 1000), "decay": decay}
+    known = {key: value for key, value in given.items() if value is not None}
+    return Pruning(on=reader.get("prune.on") is None or reader.flag("prune.on"), **known)  # type: ignore[arg-type]
 
 
 def _paths(reader: Reader, key: str) -> tuple[str, ...]:

@@ -224,6 +224,9 @@ class RunFinished:
     on_clock: float | None = None
     before_clock: float | None = None  # processor seconds of all its processes
     new_names: int | None = None  # that the kernel learned meanwhile, its scoring included
+    stopped_at: float | None = None  # share of its time at which it was found hopeless, and stopped
+    audit: bool = False  # it was not stopped then: whether it was hopeless is seen at its end
+    saved: float = 0.0  # seconds of its slot that the stop has saved
 
     @property
     def training_seconds(self) -> float:

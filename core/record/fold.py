@@ -299,8 +299,10 @@ def _run_finished(state: State, b: e.RunFinished, time: float) -> None:
         state, b, phase=None, ended=b.ended, metric=b.metric, seconds=b.seconds, on_clock=b.training_seconds,
         wall_seconds=b.wall_seconds, steps=b.steps, tokens=b.tokens, reason=b.reason,
         peak_memory=b.peak_memory, gap=b.gap, printed=b.printed, share=b.share, used=b.used,
-        before_clock=b.before_clock, new_names=b.new_names,
+        before_clock=b.before_clock, new_names=b.new_names, stopped_at=b.stopped_at, audit=b.audit,
     )  # fmt: skip
+    if b.stopped_at is not None:
+        _stopped_early(state, b)
     state.running.pop(b.run, None)
     x = state.experiments[b.experiment]
     if b.experiment in state.live:
@@ -317,6 +319,17 @@ def _run_finished(state: State, b: e.RunFinished, time: float) -> None:
             state.best_metric = number
         if b.experiment == BASELINE and state.baseline:
             state.baseline = replace(state.baseline, metric=number, n=len(x.values))
+
+
+def _stopped_early(state: State, b: e.RunFinished) -> None:
+    """Count a run that was stopped as hopeless, or that was run to its end to see whether it was."""
+    if not b.audit:
+        state.stopped_early += 1
+        state.saved_seconds += b.saved
+    elif b.metric is not None:
+        parent = state.experiments[state.experiments[b.experiment].parent]
+        state.audited += 1
+        state.audits_wrong += parent.metric is not None and state.metric.gain(parent.metric, b.metric) > 0
 
 
 def _calibrated(state: State, b: e.Calibrated, time: float) -> None:

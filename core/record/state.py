@@ -54,6 +54,8 @@ class Run:
     before_clock: float | None = None  # processor seconds
     new_names: int | None = None  # that the kernel learned while it ran and was scored
     cut: float = 0.0  # seconds by which its clock was shorter than its budget
+    stopped_at: float | None = None  # share of its time after which it was, or as an audit would have been, stopped
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +261,10 @@ class State:
     slot_times: dict[str, SlotTime] = field(default_factory=dict)  # by slot, as of the last event
     device_hours: float = 0.0  # of all devices, while engines held the session
     device_usd: float = 0.0  # what they cost at the price of program.md
+    stopped_early: int = 0  # runs stopped as hopeless
+    saved_seconds: float = 0.0  # of the slots, by these stops
+    audited: int = 0  # hopeless runs that were run to their end, and gave a number
+    audits_wrong: int = 0  # of these, how many ended better than what they were made from
     running: dict[int, int] = field(default_factory=dict)  # run -> experiment, of runs that have not ended
     live: tuple[int, ...] = ()  # experiments without a verdict (the baseline too until it is calibrated)
     queue: tuple[int, ...] = ()  # committed experiments that have not run, in the order in which slots take them

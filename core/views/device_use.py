@@ -7,6 +7,8 @@ from typing import Any
 
 from core.record.slot_time import OFF, SPENDING, device_time, split
 from core.record.state import State
+from core.stats.prune import believed
+from core.text import plural
 
 SHOWN = 0.05  # seconds, from which a part is shown
 
@@ -22,6 +24,16 @@ class DeviceUse:
     usd: float | None
     experiments_per_hour: float | None
     keeps_per_device_hour: float | None
+    stopped: int  # runs stopped early
+    saved: float  # seconds of the slots that these stops saved
+    audited: int  # hopeless runs that were run to their end, and gave a number
+    wrong: int  # of these, how many were not hopeless
+
+    @property
+    def saved_share(self) -> float | None:
+        """Share of the training time without any stop that the stops saved, 0..1. None before one."""
+        whole = self.saved + self.together.get("training", 0.0)
+        return self.saved / whole if self.stopped and whole > 0 else None
 
     @property
     def busy_share(self) -> float | None:
@@ -55,6 +67,14 @@ class DeviceUse:
         )
         return ", ".join(f"{rate:.3g} {words}" for rate, words in found if rate is not None)
 
+    def stops(self) -> str:
+        """What early stops save, and how the audits ended: `29% of device time saved …, 0 of 9 audited were wrong`."""
+        if not self.stopped and not self.audited:
+            return ""
+        off = "" if believed(self.audited, self.wrong) else "; off, since its audits were wrong"
+        saved = f"{self.saved_share or 0.0:.0%} of device time saved by {plural(self.stopped, 'early stop')}"
+        return f"{saved}, {self.wrong} of {self.audited} audited were wrong{off}"
+
     def price(self) -> str:
         """What the devices cost; "" without a price."""
         return "" if self.usd is None else f"${self.usd:.2f} for {plural_hours(self.hours)} of device time"
@@ -71,6 +91,14 @@ class DeviceUse:
             "usd": _rounded(self.usd),
             "experiments_per_hour": _rounded(self.experiments_per_hour),
             "keeps_per_device_hour": _rounded(self.keeps_per_device_hour),
+            "saved": {
+                "share": _rounded(self.saved_share),
+                "seconds": round(self.saved, 3),
+                "stopped": self.stopped,
+                "audited": self.audited,
+                "wrong": self.wrong,
+                "believed": believed(self.audited, self.wrong),
+            },
         }
 
 
@@ -84,6 +112,10 @@ def device_use(state: State, now: float) -> DeviceUse:
         usd=usd if usd or state.budget.get("device_usd_per_hour") else None,
         experiments_per_hour=state.judged / held if held > 0 else None,
         keeps_per_device_hour=state.verdicts.get("kept", 0) / hours if hours > 0 else None,
+        stopped=state.stopped_early,
+        saved=state.saved_seconds,
+        audited=state.audited,
+        wrong=state.audits_wrong,
     )
 
 

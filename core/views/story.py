@@ -81,7 +81,10 @@ def _run_finished(b: e.RunFinished, m: Metric) -> str:
     head = f"{_who(b.experiment)} run {b.run}"
     if b.ended == "done" and b.metric is not None:
         steps = f", {plural(b.steps, 'step')}" if b.steps is not None else ""
-        return f"{head} done: {m.name} {format_metric(b.metric)} in {format_seconds(b.seconds)}{steps}"
+        audit = f"; an audit: it was far behind at {b.stopped_at:.0%}, and went on" if b.audit and b.stopped_at else ""
+        return f"{head} done: {m.name} {format_metric(b.metric)} in {format_seconds(b.seconds)}{steps}{audit}"
+    if b.stopped_at is not None and not b.audit:
+        return f"{head} {b.reason}"
     return f"{head} {b.ended.replace('_', ' ')} after {format_seconds(b.seconds)}{_because(b.reason)}"
 
 
@@ -236,6 +239,8 @@ def show(state: State, number: int, events: Iterable[Event], stream: str = "") -
                 "steps": r.steps,
                 "seed": r.seed,
                 "ended": r.ended,
+                "stopped_at": r.stopped_at,
+                "audit": r.audit,
                 "run": r.run,
                 "commit": r.commit,
                 "budget": r.budget,

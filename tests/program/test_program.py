@@ -355,7 +355,7 @@ def test_only_some_keys_may_change_during_a_session() -> None:
     """Each field was thought about: it rests a number's comparison on it, or it does not."""
     free = {
         "edit", "read", "text", "prose", "budget", "startup_seconds", "saving_seconds", "limit_seconds", "checks",
-        "check_seconds", "rules", "policy", "approve", "queue", "minds",
+        "check_seconds", "rules", "policy", "approve", "queue", "minds", "prune",
     }  # fmt: skip
     assert free | FIXED.keys() == {f.name for f in fields(Program)} and not free & FIXED.keys()
     check_change(parse(TEXT), parse(changed(9, "hours = 4\n[rules]\nmax_diff_lines = 3\n[decide]\nkeep = 2")))

@@ -132,7 +132,7 @@ def _status_lines(state: State, s: dict[str, Any], use: views.DeviceUse, out: Ou
     add("researcher", out.paint(f"{who}   sandbox {s['sandbox'] or '–'}", "text"))
     lines += [("runs", out.paint(words, "text")) for words in s["conditions"]]
     add("spent", took)
-    for words in filter(None, (use.words(), "   ".join(filter(None, (use.rates(), use.price()))))):
+    for words in filter(None, (use.words(), "   ".join(filter(None, (use.rates(), use.price()))), use.stops())):
         add("device", words)
     add("engine", f"pid {s['engine']['pid']}" if alive else "not running")
     if not alive and word != "finished":

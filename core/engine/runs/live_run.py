@@ -48,6 +48,8 @@ class Live:
     cores: float | None = None  # processors that it may use on its clock; None: no limit
     card_errors: int | None = None  # uncorrected errors in the memory of its card when it began
     fixed: FixedFiles | None = None  # what it may not change in its worktree
+    stopped_at: float | None = None  # share of its time at which it was found hopeless
+    audit: bool = False  # it goes on to its end all the same
     waits_for_quiet: bool = False  # to be scored again without other runs on its card
 
     @property

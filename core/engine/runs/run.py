@@ -20,6 +20,7 @@ from core.engine.runs.hints.known import Crash
 from core.engine.runs.hints.wrong_torch import torch_is_named
 from core.engine.runs.live_run import Live
 from core.engine.runs.measuring import Measuring
+from core.engine.runs.pruning.pruner import Pruner
 from core.engine.runs.run_key import RunKey, make_folder
 from core.engine.runs.slots import Slots, Urgency
 from core.engine.runs.telemetry import DeviceSampler, facts
@@ -60,6 +61,7 @@ class Runs(EnginePart):
         parts = self.setup, self.settings, self.journal, self.slots
         self.faults = CardFaults(*parts, self.cards, self.live, self.card_repeats)
         self.measuring = Measuring(*parts, self.place, self.faults)
+        self.pruner = Pruner(*parts[:3], self.place, self._key)
 
     def of(self, experiment: int) -> list[Live]:
         """Runs of `experiment` in a slot at present."""
@@ -246,6 +248,7 @@ class Runs(EnginePart):
         writer = asyncio.create_task(self._log_phases(live, phases))
         readings: list[DeviceReading] = []
         watching = asyncio.create_task(self._sampler.follow(live.slot, readings, lambda: live.phase == "training"))
+        pruning = asyncio.create_task(self.pruner.follow(live))
         try:
             result = await job.wait(phases.put_nowait)
             live.ended_at = now()
@@ -253,11 +256,14 @@ class Runs(EnginePart):
             await asyncio.to_thread(self.make_room, live.run, result.ended == "done")
         finally:
             watching.cancel()
+            pruning.cancel()
             if live.clock is not None and not live.clock.done():
                 live.clock.cancel()
             phases.put_nowait(None)
             await writer
-        finished = replace(self._as_event(live, result), changed=changed)
+        if live.ending is not None and live.ending.kind == "pruned" and result.ended != "killed":
+            live.ending, live.audit = None, True  # it had ended by itself: its number counts
+        finished = replace(self._as_event(live, result), changed=changed, stopped_at=live.stopped_at, audit=live.audit)
         finished = await self.faults.blame(live, finished, readings)
         if self.place.overlaps:
             live.leave_slot(self.slots)
@@ -314,7 +320,10 @@ class Runs(EnginePart):
         live.finished = finished
         if live.ending is not None and live.ending.kind == "paused" and finished.ended == "abandoned":
             live.again = True
+        believed = self.pruner.believed
         await self.journal.write(finished)
+        if believed != self.pruner.believed:
+            await self.journal.write(self.pruner.doubt())
         if live.experiment == BASELINE and self.state.baseline is None and finished.ended in (*FAILED, "rejected"):
             self.slots.close()  # there is nothing to compare with: the session ends, and no other run begins
         await asyncio.to_thread(self.repo.remove_worktree, self.paths.worktree(live.run))
@@ -448,5 +457,10 @@ def _never_ran(live: Live, ended: e.Ended, reason: str) -> e.RunFinished:
 def _cut_off(finished: e.RunFinished, ending: RunEnding) -> e.RunFinished:
     """`finished`, a run that the engine itself has ended."""
     if ending == RUN_SKIPPED:
-        return replace(finished, ended="killed", metric=None, reason=RUN_SKIPPED.reason)
-    return replace(finished, ended="abandoned", metric=None, reason=f"{ending.reason} before its end")
+        return replace(finished, ended="killed", metric=None, reason=RUN_SKIPPED.reason, stopped_at=None, audit=False)
+    if ending.kind == "pruned":
+        left = 1 / (finished.stopped_at or 1.0) - 1
+        saved = round(left * finished.training_seconds, 3)
+        return replace(finished, ended="killed", metric=None, reason=ending.reason, saved=saved)
+    uncounted = replace(finished, stopped_at=None, audit=False)
+    return replace(uncounted, ended="abandoned", metric=None, reason=f"{ending.reason} before its end")

@@ -42,6 +42,10 @@ class RunKey:
         """Name of a run's folder and of its worktree. It has a letter in front, so that it is no number."""
         return "r" + self._hash("name", run)[:6].hex()
 
+    def audits(self, run: int, one_in: int) -> bool:
+        """Whether a run that is hopeless is run to its end all the same: one in so many, and no run can know which."""
+        return int.from_bytes(self._hash("audit", run)[:8], "big") % one_in == 0
+
     def _hash(self, what: str, run: int) -> bytes:
         text = f"{what} {self.seed_of_session} {run} {self.session}"
         return hmac.digest(self._secret, text.encode(), "sha256")

@@ -103,6 +103,7 @@ def _summary(s: dict[str, Any], use: views.DeviceUse, state: State) -> str:
         ("model", "cost unknown" if s["cost"]["usd"] is None else f"${s['cost']['usd']:.2f}"),
         *((("device time", use.price()),) if use.usd is not None else ()),
         *((("an hour gives", use.rates()),) if use.rates() else ()),
+        *((("early stops", use.stops()),) if use.stops() else ()),
         ("branch", s["branch"] or "–"),
     ]
     return "<dl>" + "".join(f"<dt>{_h(k)}</dt><dd>{_h(v)}</dd>" for k, v in rows) + "</dl>"

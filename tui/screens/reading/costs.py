@@ -91,7 +91,7 @@ class CostsScreen(ReadingScreen):
                 share = "" if what == OFF else f" {seconds / whole:4.0%}"
                 parts.append((right(format_seconds(seconds) + share if seconds else "", 15), look["text"]))
             out.append(parts)
-        rates = filter(None, (use.rates(), use.price()))
+        rates = filter(None, (use.rates(), use.price(), use.stops()))
         return [*out, *([(f"  {words}", look["text"])] for words in rates)]
 
     def _shares(self, shares: dict[str, Share], whole: float, width: int) -> Lines:
