@@ -148,6 +148,7 @@ class Trial:
         finally:
             telling.cancel()
             self._watch.close()
+            await self._place.template.close()
         return outcome
 
     def _wants_second(self, first: e.RunFinished) -> bool:

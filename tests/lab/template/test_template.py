@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -361,3 +362,36 @@ async def test_a_python_without_the_libraries_is_said(plain: Room, no_torch: str
         assert loan is None
     words = plain.lender.told()
     assert len(words) == 2 and "No module named 'torch'" in words[1] and "not used any more" in words[1]
+
+
+LENDS = """
+import asyncio, os, sys
+from core.lab.shim.clocks.clock_register import ClockRegister
+from core.lab.shim.clocks.off_clock import OffClock
+from core.lab.template.lender import TemplateLender
+from nanotrain.isolation.forked_process import Template
+async def main():
+    lender, off_clock = TemplateLender(), OffClock(ClockRegister(sys.argv[1], "1"), 1, scored=True)
+    async with lender.lent(sys.executable, dict(os.environ), {}, off_clock) as loan:
+        template = Template(os.dup(loan.descriptor), {})
+        template.start("import os, time\\nif os.fork() == 0: os.setsid()\\ntime.sleep(1000)", {}, None, 0)
+        print(lender._first, *loan.tree(), flush=True)
+        await asyncio.sleep(1000)
+asyncio.run(main())
+"""
+
+
+async def test_the_template_and_its_forks_end_with_an_engine_that_is_killed(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", LENDS, str(tmp_path / "clocks")]
+    root = Path(__file__).parents[3]
+    engine = await asyncio.create_subprocess_exec(*argv, cwd=root, stdout=asyncio.subprocess.PIPE,
+                                                  stdin=asyncio.subprocess.DEVNULL)  # fmt: skip
+    assert engine.stdout is not None
+    pids = [int(word) for word in (await engine.stdout.readline()).split()]
+    watched = [os.pidfd_open(pid) for pid in pids]
+    assert len(pids) >= 3
+    engine.kill()
+    await engine.wait()
+    await until(lambda: len(select.select(watched, [], [], 0)[0]) == len(watched))
+    for one in watched:
+        os.close(one)
