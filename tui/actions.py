@@ -96,6 +96,8 @@ ACTIONS: tuple[Action, ...] = (
            "Queued and standing guidance: change its text, or withdraw it.", BOTH, played=False),
     Action("withdraw", ("W",), "withdraw", S, _host(commands.withdraw), "Withdraw the newest guidance in force.", BOTH,
            why_not=why.guidance, played=False),
+    Action("queue", ("Q",), "queue", S, _host(commands.queue),
+           "The proposals that wait for a slot: their order, and out of the queue (asks first).", BOTH, played=False),
     Action("approve", ("a",), "approve", S, _host(commands.approve),
            "Open the proposal that needs approval: run it, reject it, or edit it.", BOTH, why_not=why.approval,
            played=False),

@@ -127,6 +127,12 @@ def guidance(host: Host) -> None:
     host.push(GuidanceCard(host.view, host.ask, lambda: steer(host)))
 
 
+def queue(host: Host) -> None:
+    from tui.screens.steering_dialogs import QueueCard
+
+    host.push(QueueCard(host.view, host.ask))
+
+
 def change(host: Host) -> None:
     from tui.screens.steering_dialogs import ChangeCard
 

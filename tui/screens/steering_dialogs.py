@@ -1,4 +1,4 @@
-"""Cards of a running session: its guidance, and its researcher, budgets and slots"""
+"""Cards of a running session: its guidance, its queue, and its researcher, budgets and slots"""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import ClassVar
 from core.record import commands
 from core.record.commands import Command, Reply
 from core.record.errors import UsageError
+from core.record.state import who
 from tui.host import host_of
 from tui.launch_form import Readiness, examine, number
+from tui.paint.cells import brief
+from tui.screens.dialogs import Confirm, ConfirmQuestion
 from tui.screens.row_dialog import DialogRow, RowsCard
 from tui.session_view import SessionView
 from tui.widgets.prompt import UnsentText
@@ -32,16 +35,11 @@ class SteeringCard(RowsCard[None]):
         self.say(reply.message, "good" if reply.accepted else "warn")
 
 
-class GuidanceCard(SteeringCard):
-    """Queued and standing guidance; its text can be changed until a proposal has used it."""
+class FollowingCard(SteeringCard):
+    """A card of what changes by itself, too."""
 
-    TITLE_TEXT = "guidance"
-    HELP: ClassVar[str] = "enter changes the text   d withdraws   i adds   esc closes"
-    EMPTY: ClassVar[str] = "no guidance is queued or standing: i adds some"
-
-    def __init__(self, view: SessionView, ask: Ask, more: Callable[[], None]) -> None:
+    def __init__(self, view: SessionView, ask: Ask) -> None:
         super().__init__(view, ask)
-        self._more = more
         self._version = -1
 
     def on_mount(self) -> None:
@@ -51,6 +49,63 @@ class GuidanceCard(SteeringCard):
         if self.view.source.version != self._version:
             self._version = self.view.source.version
             self.again()
+
+
+class QueueCard(FollowingCard):
+    """The proposals that wait for a slot, in the order of their turn, and those that are being made."""
+
+    TITLE_TEXT = "queue"
+    HELP: ClassVar[str] = "J and K move it   d deletes   enter opens   esc closes"
+    EMPTY: ClassVar[str] = "no proposal waits for a slot"
+
+    def rows(self) -> list[DialogRow]:
+        state, at_row = self.view.state, self.row.name if self.row else ""
+        found = []
+        for place, waiting in enumerate(state.queue, 1):
+            x = state.experiments[waiting]
+            where = f"{x.phase}, on {who(x.parent)}, by {x.researcher}"
+            found.append(DialogRow(str(waiting), f"{place}. #{waiting}", where, x.hypothesis, "text"))
+        self.at = next((at for at, row in enumerate(found) if row.name == at_row), self.at)  # it may have moved
+        return found
+
+    def chosen(self, row: DialogRow) -> None:
+        self.dismiss(None)
+        host_of(self).open_experiment(int(row.name))
+
+    def key(self, row: DialogRow | None, character: str, key: str) -> None:
+        if row is None:
+            return
+        step = {"shift+down": 1, "shift+up": -1}.get(key) or {"J": 1, "K": -1}.get(character)
+        if step is not None:
+            self._move(int(row.name), step)
+        elif character == "d" or key == "delete":
+            self._delete(int(row.name), row.hint)
+
+    def _move(self, waiting: int, step: int) -> None:
+        queue = self.view.state.queue
+        place = queue.index(waiting) + 1 + step if waiting in queue else 0
+        if 1 <= place <= len(queue):
+            self.send(commands.MoveWaiting(waiting, place))
+
+    def _delete(self, waiting: int, hypothesis: str) -> None:
+        def answered(answer: str | None) -> None:
+            if answer == "y":
+                self.send(commands.DeleteWaiting(waiting))
+
+        title, words = f"take #{waiting} out of the queue?", f"It ends as skipped, without a run: {brief(hypothesis)}"
+        host_of(self).push(Confirm(self.view, ConfirmQuestion(title, words, (("y", "delete"),))), answered)
+
+
+class GuidanceCard(FollowingCard):
+    """Queued and standing guidance; its text can be changed until a proposal has used it."""
+
+    TITLE_TEXT = "guidance"
+    HELP: ClassVar[str] = "enter changes the text   d withdraws   i adds   esc closes"
+    EMPTY: ClassVar[str] = "no guidance is queued or standing: i adds some"
+
+    def __init__(self, view: SessionView, ask: Ask, more: Callable[[], None]) -> None:
+        super().__init__(view, ask)
+        self._more = more
 
     def rows(self) -> list[DialogRow]:
         found = []

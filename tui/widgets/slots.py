@@ -60,8 +60,10 @@ class SlotsPane(Pane):
         return [(f" · {brief(engine.device)}", self.look["dim"])] if engine and engine.device else []
 
     def aside(self) -> list[Part]:
-        share = self.view.use.busy_share
-        return [("busy ", self.look["dim"]), (f"{share:.0%}", self.look["text"])] if share is not None else []
+        share, waiting = self.view.use.busy_share, len(self.view.state.ready)
+        parts: list[Part] = [("waiting ", self.look["dim"]), (f"{waiting} ", self.look["text"])] if waiting else []
+        busy: list[Part] = [("busy ", self.look["dim"]), (f"{share:.0%}", self.look["text"])]
+        return [*parts, *(busy if share is not None else [])]
 
     def body(self, width: int, height: int) -> list[Strip]:
         look, state = self.look, self.view.state

@@ -20,6 +20,7 @@ from core.record import events as e
 from core.record.errors import EditError
 from core.record.proposal import Proposal
 from core.record.state import Experiment, Guidance, State
+from core.research.llm.history import alike
 from core.research.notebook import Notebook
 from core.research.protocol import Brief
 from core.research.reading.arxiv import Arxiv
@@ -44,7 +45,7 @@ class Briefing(EnginePart):
         self._papers = Library(papers, self.paths.folder / "papers.db", Arxiv(cache_home() / "arxiv"))
         self._texts: dict[str, str | None] = {}  # object name -> text, of the last brief; None: not to be shown
         self._gathering = threading.Lock()  # several thoughts may begin, and check their proposals, at once
-        self.considered: dict[int, str] = {}  # hypotheses that were checked last, by experiment, until it is committed
+        self._considered: dict[int, _Considered] = {}  # what was checked last, by experiment, until it is committed
 
     async def brief(
         self,
@@ -74,7 +75,9 @@ class Briefing(EnginePart):
             files=files.editable,
             read_files=files.read_only,
             state=snapshot,
-            check=self._check(files, experiment, question=question and self.settings.researcher.can_repair),
+            check=self._check(
+                files, experiment, question=question and self.settings.researcher.can_repair, mind=question
+            ),
             diff_of=self._diff_of,
             log_tail_of=self._log_tail_of,
             guidance=tuple(g.text for g in queued if not g.idea),
@@ -88,15 +91,18 @@ class Briefing(EnginePart):
             notebook=self._notebook,
             workspaces=EngineWorkspace(setup, self.settings, self.place, experiment, commit),
             papers=self._papers,
-            thinking={n: self.considered.get(n, "") for n in beside},
+            thinking={n: self._considered[n].hypothesis if n in self._considered else "" for n in beside},
         )
         return brief, queued
 
     # --- the check of a proposal ---
 
-    def _check(self, files: _Files, experiment: int, *, question: bool) -> Callable[[Proposal], Mapping[str, str]]:
+    def _check(
+        self, files: _Files, experiment: int, *, question: bool, mind: bool
+    ) -> Callable[[Proposal], Mapping[str, str]]:
         """The Brief's `check`: applies a proposal, and refuses what has run before. A hypothesis that was tested before
-        is refused once, when the researcher can answer; proposed again, it is accepted.
+        is refused once, when the researcher can answer; proposed again, it is accepted. `mind`: other minds are
+        told of it.
         """
         program, questioned = self.program, not question
 
@@ -110,18 +116,39 @@ class Briefing(EnginePart):
             changed = apply_edits(files.editable, proposal.edits, may_edit=lambda path: matches(path, program.edit))
             files.tree.refuse_links(changed)
             check_rules(self.program.rules, files.editable, changed, self._imports or ())
+            considered = _Considered(proposal.hypothesis, files.tree.hash_with(changed))
             with self._gathering:
                 state = self._learn()
-            self._novelty.refuse_repeat(files.tree.hash_with(changed), experiment, state)
-            self.considered[experiment] = proposal.hypothesis
+                self._novelty.refuse_repeat(considered.tree, experiment, state)
+                beside = self._considered_by_another(considered, experiment) if mind else ""
+                if mind:
+                    self._considered[experiment] = considered
             if not questioned:
                 questioned = True
-                if asked := self._novelty.question(proposal.hypothesis, experiment, state):
+                if asked := self._novelty.question(proposal.hypothesis, experiment, state) or beside:
                     other = "propose something else; or propose it again, with what is different now in its rationale"
                     raise EditError(asked, hint=other)
             return changed
 
         return check
+
+    def _considered_by_another(self, proposal: _Considered, experiment: int) -> str:
+        """The experiment for which another mind proposes nearly the same now, in words; "" when none does. Raises
+        EditError when the files are the same.
+        """
+        for number, other in list(self._considered.items()):
+            if number == experiment:
+                continue
+            if other.tree == proposal.tree:
+                what = f"this is about to run already: the files would be exactly those of experiment {number}"
+                raise EditError(what, hint="propose another change; it costs nothing")
+            if alike(other.hypothesis, proposal.hypothesis):
+                return f"experiment {number}, which is being proposed now, is to test nearly the same hypothesis"
+        return ""
+
+    def forget(self, experiment: int) -> None:
+        """The thought about `experiment` has ended."""
+        self._considered.pop(experiment, None)
 
     def refuse_repeat(self, experiment: int, commit: str) -> None:
         """Raises EditError when the files of `commit` have run already, or are about to. Runs git."""
@@ -231,6 +258,14 @@ class Briefing(EnginePart):
             f"The change was (the files you see are without it):\n{self._diff_of(experiment)}\n"
             f"Repair it, and keep the idea (attempt {x.repairs} of {MAX_REPAIRS})."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Considered:
+    """A proposal that a researcher has in mind: its hypothesis, and the tree that its files would have."""
+
+    hypothesis: str
+    tree: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

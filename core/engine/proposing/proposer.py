@@ -95,7 +95,7 @@ class Proposer(EnginePart):
             await self.journal.write(*(e.GuidanceTaken(g.id, experiment) for g in guidance if self._still_queued(g)))
         finally:
             self.thoughts.pop(experiment, None)
-            self.briefing.considered.pop(experiment, None)
+            self.briefing.forget(experiment)
 
     async def _take(self, x: Experiment, brief: Brief, proposal: Proposal, seconds: float, model: str | None) -> None:
         """Check, commit and log a proposal. Raises EditError."""

@@ -113,7 +113,9 @@ print("returned:", "cannot run any more" in prompt, "waiting:", "waiting for a s
 @pytest.mark.slow
 def test_what_no_longer_applies_goes_back_with_the_reason_and_counts_once(tmp_path: Path) -> None:
     program = LONG + "\n"
-    project = make_project(tmp_path / "p", program=program.replace("[budget]", "[ahead]\nqueue = 3\n[budget]"))
+    project = make_project(
+        tmp_path / "p", program=program.replace("[budget]", "[ahead]\nqueue = 3\nminds = 1\n[budget]")
+    )
     (tmp_path / "agent.py").write_text(AGENT)
     model = f"{sys.executable} {tmp_path / 'agent.py'}"
     with engine(project, researcher="command", model=model, slots="cpu:1", experiments=4) as paths:

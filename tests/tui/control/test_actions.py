@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import FunctionType
 from typing import cast
@@ -399,3 +400,34 @@ async def test_an_approval_can_be_postponed_and_closes_when_answered_elsewhere(s
         await until(pilot, lambda: isinstance(app.screen, ApprovalCard))
         source.happen(e.ApprovalGiven(number, True))
         await until(pilot, lambda: isinstance(app.screen, MainScreen))
+
+
+async def test_waiting_proposals_are_moved_and_deleted_after_a_question(show: Show) -> None:
+    async with show(size=(130, 34)) as (pilot, app, source):
+        first = source.state.next_experiment
+        for number, hypothesis in ((first, "one idea"), (first + 1, "another \x1b[31midea")):
+            source.happen(
+                e.ExperimentStarted(experiment=number, parent=0, parent_commit="a" * 40, researcher="claude"),
+                replace(proposal(number), hypothesis=hypothesis),
+                e.Committed(number, f"{number:040x}", "a" * 40),
+            )
+        waiting = source.state.queue
+        assert waiting[-2:] == (first, first + 1)
+        last = len(waiting)
+        await pilot.press("Q")
+        await until(pilot, lambda: f"{last}. #{first + 1}" in text_of(app) and "another idea" in text_of(app))
+        await pilot.press("G", "J", "K")  # there is no place after the last
+        await until(pilot, lambda: source.sent == [commands.MoveWaiting(first + 1, last - 1)])
+        source.happen(e.QueueMoved(first + 1, last - 1))
+        await until(pilot, lambda: f"{last - 1}. #{first + 1}" in text_of(app))
+        await pilot.press("shift+down")  # the cursor has moved with it
+        await until(pilot, lambda: source.sent[1:] == [commands.MoveWaiting(first + 1, last)])
+        await pilot.press("d")
+        await until(pilot, lambda: "out of the queue?" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "out of the queue?" not in text_of(app))
+        await pilot.press("d")
+        await until(pilot, lambda: "out of the queue?" in text_of(app))
+        app.calm = Calm()
+        await pilot.press("y")
+        await until(pilot, lambda: source.sent[2:] == [commands.DeleteWaiting(first + 1)])

@@ -30,7 +30,7 @@ from tui.screens.main_screen import MainScreen
 from tui.screens.reading.experiment import DetailScreen
 from tui.screens.session_picker import SessionsCard
 from tui.screens.settings import SettingsCard
-from tui.screens.steering_dialogs import ChangeCard, GuidanceCard
+from tui.screens.steering_dialogs import ChangeCard, GuidanceCard, QueueCard
 
 Expected = Callable[[Cockpit, Playing], bool]
 
@@ -57,6 +57,7 @@ def asks(purpose: str) -> Expected:
 
 EXPECTED: dict[str, Expected] = {
     "pause": sends(c.Pause), "pause_now": opens(Confirm), "steer": asks("steer"), "guidance": opens(GuidanceCard),
+    "queue": opens(QueueCard),
     "withdraw": sends(c.Withdraw), "approve": opens(ApprovalCard), "approve_mode": sends(c.ApproveMode),
     "change": opens(ChangeCard), "stop": opens(Confirm), "stop_after": asks("after"), "stop_now": opens(Confirm),
     "idea": asks("idea"), "own": asks("own"), "skip": sends(c.Skip), "fork": sends(c.Fork), "pin": sends(c.Pin),
