@@ -224,3 +224,24 @@ def test_the_queue_follows_from_the_events() -> None:
     assert tell(again) == (4, 1, 2) and state.experiments[1].commit == "d1"
     judged = e.Judged(experiment=1, verdict="skipped", metric=None, delta=None, reason="")
     assert tell(judged) == (4, 2) and tell(e.ApprovalRequested(2)) == (4, 2) and state.ready == (4,)
+
+
+@pytest.mark.slow
+def test_a_proposal_that_waits_for_approval_is_re_applied_once_it_is_approved(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", train=OFFSET, program=LONG)
+    lines = [{"hypothesis": "never ends", "edits": [ENDLESS]}, rate("0.5", "0.4")]
+    script = write_script(tmp_path / "s.jsonl", lines)
+    with engine(
+        project, researcher="scripted", script=str(script), slots="cpu:1", overrides=("approve=true",)
+    ) as paths:
+        wait_state(paths, lambda s: 1 in s.approvals, "the first for approval")
+        accepted(paths, c.Approve(1))
+        wait_state(paths, lambda s: 1 in s.running.values() and 2 in s.approvals, "one runs, the other needs approval")
+        accepted(paths, c.Pause())
+        accepted(paths, c.Fork(1))
+        assert read_state(paths).experiments[2].parent == 0, "it is as the person sees it"
+        accepted(paths, c.Approve(2))
+        state = wait_state(paths, lambda s: s.experiments[2].parent == 1, "re-applied")
+        wait_state(paths, lambda s: s.experiments[2].phase == "queued", "checked again")
+        assert state.queue == (2,) and not state.approvals and "SECONDS = 7200" in code(paths, state, 2)
+        assert len(bodies(paths, e.ApprovalRequested)) == 2, "it is not asked for again"
