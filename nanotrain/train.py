@@ -299,8 +299,8 @@ class GPT(nn.Module):
         length = tokens.size(1)
         cos, sin = self.cos[:length], self.sin[:length]
         x = x0 = norm(self.embed(tokens))
-        if not tokens.is_meta and torch.is_autocast_enabled(tokens.device.type):  # half a float32 stream's traffic
-            x = x0 = x.to(torch.get_autocast_dtype(tokens.device.type))
+        if tokens.is_cuda and torch.is_autocast_enabled("cuda"):  # half the memory traffic of a float32 stream
+            x = x0 = x.to(torch.get_autocast_dtype("cuda"))
         for i, block in enumerate(self.blocks):
             x = self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0
             ve = self.value_embeds[str(i)](tokens) if self.config.has_value_embed(i) else None
