@@ -1,12 +1,13 @@
 """Idle time of the device: seconds between one run's end and the start of the next run's clock in the same slot.
 
-    python -m benchmarks gap [toy] [nanotrain] [EXPERIMENTS]
+    python -m benchmarks gap [toy] [scored] [nanotrain] [EXPERIMENTS]
 
 The log has both times, measured by the shim of each run (`gap` of every finished run but a slot's first): the end of
 the last run's clock and the start of the next one's. The toy's clock starts with its process (its metric is read from
-its output) and runs for 2 s. nanotrain's starts when it has loaded torch, built its model and received its data, and
-the sealed scorer scores its runs. Each is measured on two CPU slots and on one. For nanotrain, the steps between two
-clocks are also measured alone, in processor time, which is independent of other load on the machine.
+its output) and runs for 2 s. The scored toy computes for 1.5 s, asks for its data, and sleeps on its clock for 3 s, as
+a run on a GPU leaves the processor alone. nanotrain's clock starts when it has loaded torch, built its model and
+received its data, and the sealed scorer scores its runs. Each is measured on two CPU slots and on one. For nanotrain,
+the steps between two clocks are also measured alone, in processor time, which is independent of other load.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from pathlib import Path
 
 from benchmarks.engine.support import engine, product, row_of, time_command, wait_state, workplace
 from benchmarks.screen.terminal import table
-from core.client import read_events
+from core.client import read_events, read_state
 from core.record import events as e
+from core.record.slot_time import split
 from core.session.paths import SessionPaths
-from tests.projects import TRAIN, make_project, rate, write_script
+from tests.projects import SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, TRAIN, make_project, rate, write_script
 
 TOY_SECONDS = 2.0
+SCORED_SECONDS = 3.0
+WORK = "while time.process_time() < 1.5: pass\n"
 NANOTRAIN_BUDGET = "10s"
 
 
@@ -57,10 +61,19 @@ def stretches(paths: SessionPaths) -> tuple[float, float]:
     return statistics.median(starts), statistics.median(scores) if scores else 0.0
 
 
+def starting(paths: SessionPaths) -> float:
+    """The share of the slots' time in which they waited for a run to start up."""
+    state = read_state(paths)
+    spent = [part for slot in split(state, state.time).values() for part in slot.items()]
+    return sum(seconds for what, seconds in spent if what == "starting") / sum(seconds for _, seconds in spent)
+
+
 def row(name: str, paths: SessionPaths) -> list[str]:
     found, share = gaps_of(paths)
-    figures = (statistics.median(found), min(found), max(found), *stretches(paths))
-    return [name, str(len(found)), *(f"{figure:.2f}" for figure in figures), f"{100 * share:.0f}"]
+    most = statistics.quantiles(found, n=20, method="inclusive")[-1]
+    figures = (statistics.median(found), most, max(found), *stretches(paths))
+    shares = (f"{100 * part:.0f}" for part in (starting(paths), share))
+    return [name, str(len(found)), *(f"{figure:.2f}" for figure in figures), *shares]
 
 
 def by_hand(folder: Path) -> list[list[str]]:
@@ -91,6 +104,18 @@ def toy(folder: Path, experiments: int) -> list[list[str]]:
     ]
 
 
+def scored(folder: Path, experiments: int) -> list[list[str]]:
+    train = SCORED_TRAIN.replace("time.sleep(0.5)  # starting up\n", WORK)
+    train = train.replace("SECONDS = 0.2", f"SECONDS = {SCORED_SECONDS}")
+    project = make_project(folder / "scored", train=train, program=SCORED_PROGRAM, more=SCORED_FILES)
+    script = write_script(folder / "scored.jsonl", [rate("0.5", f"0.{600 + n}") for n in range(experiments)])
+    common: dict[str, object] = {"researcher": "scripted", "script": str(script)}
+    return [
+        row(f"scored toy, {slots}", run(project, f"s{slots[-1]}", slots=slots, **common))
+        for slots in ("cpu:2", "cpu:1")
+    ]
+
+
 def nanotrain(folder: Path, experiments: int) -> list[list[str]]:
     project = folder / "nanotrain"
     subprocess.run(product("init", "--template", "nanotrain", str(project)), check=True, stdout=subprocess.DEVNULL)
@@ -102,14 +127,16 @@ def nanotrain(folder: Path, experiments: int) -> list[list[str]]:
 
 def main(words: list[str]) -> None:
     counts = [int(word) for word in words if word.isdigit()]
-    wanted = [word for word in words if not word.isdigit()] or ["toy", "nanotrain"]
+    wanted = [word for word in words if not word.isdigit()] or ["toy", "scored", "nanotrain"]
     with workplace() as folder:
         rows: list[list[str]] = []
         if "toy" in wanted:
             rows += toy(folder, counts[0] if counts else 20)
+        if "scored" in wanted:
+            rows += scored(folder, counts[0] if counts else 20)
         if "nanotrain" in wanted:
             rows += nanotrain(folder, counts[0] if counts else 6)
-        head = ["seconds", "gaps", "median", "best", "worst", "start-up", "scoring", "clock running %"]
+        head = ["seconds", "gaps", "p50", "p95", "worst", "start-up", "scoring", "starting %", "clock running %"]
         print(table(head, rows), flush=True)
         if "nanotrain" in wanted:
             print()

@@ -50,6 +50,7 @@ class Loop(EnginePart):
         try:
             if await prepare():
                 self._continue_log()
+                own.append(self._watch(self.runs.ahead.watch()))
                 own.append(self._watch(self.lookahead.think_on(self.carry)))
                 own.append(self._watch(self._follow_parent()))
             return await asyncio.shield(self.lifecycle.ended)
@@ -176,7 +177,7 @@ class Loop(EnginePart):
 
     async def stop(self, reason: str, *, now: bool) -> int:
         """Start nothing more, and end once what runs has ended; `now` kills it. Returns the number of these runs."""
-        running = list(self.runs.live.values())
+        running = [live for live in self.runs.live.values() if not live.waits]
         self._start_nothing(reason)
         await self._log_stopping()
         for live in running if now else ():

@@ -1,8 +1,8 @@
 """Start, observation, end and adoption of a run; each run has a shim process of its own.
 
 A run's folder holds the harness's files, which the run cannot write: `spec.json`, `status.json`, `exit.json`,
-`output.log`, `curve.tsv`, `lock`, `kill`, `shim.log`. The run may write `out/` (AUTORESEARCH_RUN_DIR), `home/` and
-`tmp/`.
+`output.log`, `curve.tsv`, `lock`, `kill`, `turn`, `go`, `shim.log`. The run may write `out/` (AUTORESEARCH_RUN_DIR),
+`home/` and `tmp/`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from core import clock
 from core.lab import compile_cache, stale_tmp
@@ -68,6 +68,10 @@ class RunSpec:
     train_files: Mapping[str, str] = field(default_factory=dict)
     plain: bool = False
     hold: bool = False  # after start-up, wait in the phase `ready` until `RunProcess.release`
+    # It starts up while another run has its slot, until `RunProcess.take_turn`: at the lowest priority, with all time
+    # that nobody wants ("idle") or only on processors that are nobody's ("free").
+    ahead: Literal["", "idle", "free"] = ""
+    ahead_memory: int | None = None  # the memory limit until then
     memory_limit: int | None = None
     process_limit: int | None = 512
     cores: float | None = None  # processors that the run may keep busy on the clock, on average
@@ -110,6 +114,7 @@ class RunResult:
     share: float | None = None  # 0..1, of its processors that the rest of the machine left it on its clock
     wanted: float = 0.0  # processors that its own threads wanted on its clock, on average
     new_names: int | None = None  # that the kernel learned meanwhile, for it and for all others
+    ahead: bool = False  # it ended before its turn
     log_tail: str = ""
     peak_memory: int | None = None
     peak_processes: int | None = None
@@ -195,6 +200,15 @@ class RunProcess:
             if self._result is not None:
                 return self._result
             await asyncio.sleep(_POLL_SECONDS)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it uses, at the latest status."""
+        return int(self.status.get("memory") or 0)
+
+    def take_turn(self) -> None:
+        """Give a run that was started ahead its usual priority and limits: its slot is its own now. Idempotent."""
+        (self.folder / "turn").touch(0o600)
 
     def release(self) -> None:
         """Give a held run its data: its clock starts within about 30 ms. Idempotent."""

@@ -34,7 +34,7 @@ class LifecycleCommands(EnginePart):
 
     async def _pause(self, command: c.Pause) -> str:
         self.lifecycle.refuse_when_stopping()
-        running = [live for live in self.runs.live.values() if live.ending is None]
+        running = [live for live in self.runs.live.values() if live.ending is None and not live.waits]
         if self.state.state == "paused" and not (command.now and running):
             raise CommandRefused("the session is paused already")
         await self.lifecycle.pause("asked by a person")
@@ -90,7 +90,7 @@ class LifecycleCommands(EnginePart):
 
     def _longest(self) -> int | None:
         """The experiment that has run longest; with none running, the one being thought about."""
-        running = [live for live in self.runs.live.values() if live.experiment != BASELINE]
+        running = [live for live in self.runs.live.values() if live.experiment != BASELINE and not live.waits]
         if running:
             return min(running, key=lambda live: live.started).experiment
         return next(iter(self.lookahead.about), None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from core.clock import now
 from core.engine.ending import RunEnding
 from core.engine.journal import Journal
-from core.engine.runs.slots import Slots
+from core.engine.runs.slots import Slots, Turn
 from core.git import end_commands
 from core.lab import runner, scorer
 from core.lab.git.fixed_files import FixedFiles
@@ -31,6 +31,9 @@ class Live:
     scoring: asyncio.Task[scorer.Score] | None = None
     ending: RunEnding | None = None
     owns_slot: bool = True
+    turn: Turn | None = None  # by which it has its slot, or will have it; None: the slot was given to it by name
+    beside: int | None = None  # the run that trained in its slot when it began to start up
+    alone: bool = False  # it starts up only once its slot is its own: an earlier start beside another run ended badly
     owns_clock: bool = False
     clock: asyncio.Task[bool] | None = None  # waiting for the slot's clock
     killing: set[asyncio.Task[runner.RunResult]] = field(default_factory=set)
@@ -53,9 +56,19 @@ class Live:
     waits_for_quiet: bool = False  # to be scored again without other runs on its card
 
     @property
+    def waits(self) -> bool:
+        """Whether another run still has its slot, while it starts up."""
+        return self.turn is not None and self.turn.waits
+
+    @property
     def measured_again(self) -> tuple[int, int, int]:
         """How often its purpose was measured again, for each cause."""
         return len(self.shares), self.cuts, self.many_names
+
+    def go_on_from(self, before: Live) -> None:
+        """Know what is known of the last run for the same purpose, from which no verdict followed."""
+        self.faults, self.shares, self.alone = before.faults, before.shares, before.alone
+        self.cuts, self.many_names = before.cuts, before.many_names
 
     def end(self, ending: RunEnding) -> None:
         """Kill the run's process tree, its checkout, or the scoring of it."""
@@ -77,7 +90,7 @@ class Live:
         """Give its slot to the next run. Idempotent."""
         if self.owns_slot:
             self.owns_slot = False
-            slots.release(self.slot)
+            slots.give_back(self.turn) if self.turn is not None else slots.release(self.slot)
 
 
 def with_words(finished: e.RunFinished, words: str) -> e.RunFinished:

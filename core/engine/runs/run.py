@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.clock import now
-from core.engine.ending import RUN_SKIPPED, RunEnding
-from core.engine.runs.card_faults import CardFaults
+from core.engine.ending import RUN_SKIPPED, RUN_WITHDRAWN, RunEnding
+from core.engine.runs.ahead.next_start import NextStarts
+from core.engine.runs.card_faults import BEFORE_CLOCK, CardFaults
 from core.engine.runs.card_watch import CardWatch
 from core.engine.runs.counted.overrun import cut_of, seconds_used
 from core.engine.runs.counted.siblings import LEAST_WORK
@@ -22,7 +23,7 @@ from core.engine.runs.live_run import Live
 from core.engine.runs.measuring import Measuring
 from core.engine.runs.pruning.pruner import Pruner
 from core.engine.runs.run_key import RunKey, make_folder
-from core.engine.runs.slots import Slots, Urgency
+from core.engine.runs.slots import Slots, Turn, Urgency
 from core.engine.runs.telemetry import DeviceSampler, facts
 from core.engine.runs.workplace import Workplace, start
 from core.engine.startup.setup import EnginePart
@@ -62,10 +63,11 @@ class Runs(EnginePart):
         self.faults = CardFaults(*parts, self.cards, self.live, self.card_repeats)
         self.measuring = Measuring(*parts, self.place, self.faults)
         self.pruner = Pruner(*parts[:3], self.place, self._key)
+        self.ahead = NextStarts(*parts, self.place, self.live)
 
     def of(self, experiment: int) -> list[Live]:
-        """Runs of `experiment` in a slot at present."""
-        return [live for live in self.live.values() if live.experiment == experiment]
+        """Runs of `experiment` in a slot at present. One that starts up while it waits for its slot is not."""
+        return [live for live in self.live.values() if live.experiment == experiment and not live.waits]
 
     async def execute(
         self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, *, seed: int | None = None
@@ -81,23 +83,30 @@ class Runs(EnginePart):
             if not live.again:
                 assert live.finished is not None
                 return live.finished
+            if live.ending == RUN_WITHDRAWN and self._has_changed(experiment, kind, commit):
+                assert live.finished is not None
+                return live.finished
             if live.measured_again != (before.measured_again if before else (0, 0, 0)):
                 seed = live.seed  # a fresh one would let a run that is not counted choose
             before = live
 
+    def _has_changed(self, experiment: int, kind: e.RunKind, commit: str) -> bool:
+        """Whether a candidate has another commit by now, which is to be run in place of this one."""
+        return kind == "candidate" and self.state.experiments[experiment].commit not in (None, commit)
+
     async def _execute(
         self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, seed: int | None, before: Live | None
     ) -> Live:
-        slot = await self.slots.acquire(urgency, experiment)
+        turn = await self.slots.turn(urgency, experiment, early=self.ahead.possible(before))
         reference = self._reference(experiment) if kind in ("candidate", "repeat", "reproduce") else None
         if reference is None:
-            return await self._in_slot(slot, experiment, kind, commit, seed, before=before)
+            return await self._in_slot(turn, experiment, kind, commit, seed, before=before)
         at, number = reference
         text = ""
         try:
             for _ in range(MAX_REFERENCE_TRIES):
                 beside = await self._in_slot(
-                    slot, experiment, "reference", at, None, counts_as=number, beside=True, before=before
+                    turn, experiment, "reference", at, None, counts_as=number, beside=True, before=before
                 )
                 ended = beside.finished
                 assert ended is not None
@@ -111,9 +120,9 @@ class Runs(EnginePart):
                 text = f"{who(experiment)} is compared as measured: the run beside it gave no number: {ended.reason}"
             else:
                 await self.journal.write(e.Noted("warning", text, experiment))
-            return await self._in_slot(slot, experiment, kind, commit, seed, beside=True, before=before)
+            return await self._in_slot(turn, experiment, kind, commit, seed, beside=True, before=before)
         finally:
-            self.slots.release(slot)
+            self.slots.give_back(turn)
 
     def _reference(self, experiment: int) -> tuple[str, float] | None:
         """Commit and number of the code beside which a time or a speed of `experiment` is measured: the best, or the
@@ -129,7 +138,7 @@ class Runs(EnginePart):
 
     async def _in_slot(
         self,
-        slot: str,
+        turn: Turn,
         experiment: int,
         kind: e.RunKind,
         commit: str,
@@ -142,16 +151,18 @@ class Runs(EnginePart):
         """One run in a slot that was acquired, with its end. `beside`: the caller keeps the slot for the next run;
         `before`: the last run for the same purpose, from which no verdict followed.
         """
-        run = self._next_run
+        run, slot = self._next_run, turn.slot
         self._next_run += 1
         live = self.live[run] = Live(
             run=run, experiment=experiment, slot=slot, worktree=self.paths.worktrees / self._key.name(run),
-            owns_slot=not beside, faults=before.faults if before else 0, shares=before.shares if before else (),
-            cuts=before.cuts if before else 0, many_names=before.many_names if before else 0,
-            is_reference=kind == "reference",
+            owns_slot=not beside, turn=turn, is_reference=kind == "reference",
             cut=before.cut if before else cut_of(self.state.experiments[experiment], commit),
         )  # fmt: skip
+        if before is not None:
+            live.go_on_from(before)
         cut = 0.0 if live.is_reference else live.cut
+        if turn.waits:
+            turn.mine.add_done_callback(lambda mine: self._turn_came(live, kind, commit))
         try:
             seed = live.seed = self._key.seed(run) if seed is None else seed
             await self.journal.write(
@@ -160,39 +171,69 @@ class Runs(EnginePart):
                     budget=str(self.program.run_budget(self.setup.kind)), counts_as=counts_as, cut=cut,
                 )
             )  # fmt: skip
-            live.card_errors = await asyncio.to_thread(self.cards.begin, slot)
-            if broken := await self.place.broken_seal():
-                await self._finish(live, _never_ran(live, "abandoned", broken))
+            if not await self._start(live, commit, seed, cut):
                 return live
-            try:
-                make_folder(self.paths, run, self._key.name(run))
-                await self._checkout(live, commit)
-                live.fixed = await asyncio.to_thread(self.place.fixed_files, run)
-                self.place.compilers = await asyncio.to_thread(self.versions)
-                spec = self.place.spec(run, slot, seed, commit)
-                live.cores = spec.cores
-                if cut and spec.seconds is not None:
-                    spec = replace(spec, seconds=spec.seconds - cut)
-                if trouble := self.place.cache_trouble:
-                    text = f"the compile cache is left aside, so this run compiles anew: {trouble}"
-                    await self.journal.write(e.Noted("warning", text, experiment))
-                live.job = await start(spec)
-            except AutoresearchError as error:
-                never = _never_ran(live, "crashed", str(error))
-                if live.ending is not None:
-                    never = _cut_off(never, live.ending)
-                await self._finish(live, never)
-                return live
-            if live.ending is not None:
-                live.end(live.ending)
             await self._see_through(live, seed)
             return live
+        except asyncio.CancelledError:
+            if live.finished is None and (live.ending is None or live.waits) and run in self.state.running:
+                await self._withdraw(live)
+            raise
         finally:
             self._end(live)
 
+    async def _start(self, live: Live, commit: str, seed: int, cut: float) -> bool:
+        """Lay out the run's worktree and start its process. False when it could not be started, and has ended."""
+        run, slot = live.run, live.slot
+        live.card_errors = await asyncio.to_thread(self.cards.begin, slot)
+        if broken := await self.place.broken_seal():
+            await self._finish(live, _never_ran(live, "abandoned", broken))
+            return False
+        try:
+            make_folder(self.paths, run, self._key.name(run))
+            await self._checkout(live, commit)
+            live.fixed = await asyncio.to_thread(self.place.fixed_files, run)
+            self.place.compilers = await asyncio.to_thread(self.versions)
+            spec = self.place.spec(run, slot, seed, commit)
+            live.cores = spec.cores
+            if cut and spec.seconds is not None:
+                spec = replace(spec, seconds=spec.seconds - cut)
+            if trouble := self.place.cache_trouble:
+                text = f"the compile cache is left aside, so this run compiles anew: {trouble}"
+                await self.journal.write(e.Noted("warning", text, live.experiment))
+            spec = self.ahead.spec(live, spec)
+            self.ahead.begun(live)
+            live.job = await start(spec)
+        except AutoresearchError as error:
+            never = _never_ran(live, "crashed", str(error))
+            if live.ending is not None:
+                never = _cut_off(never, live.ending)
+            await self._finish(live, never)
+            return False
+        if spec.ahead and not live.waits:
+            live.job.take_turn()
+        if live.ending is not None:
+            live.end(live.ending)
+        return True
+
+    def _turn_came(self, live: Live, kind: e.RunKind, commit: str) -> None:
+        """The slot of a run that started up before is its own now, or its turn was taken back."""
+        if live.finished is not None or live.ending is not None or live.run not in self.live:
+            return
+        if live.waits or self._has_changed(live.experiment, kind, commit):
+            live.end(RUN_WITHDRAWN)
+        elif live.job is not None:
+            live.job.take_turn()
+
+    async def _withdraw(self, live: Live) -> None:
+        """End a start whose experiment is not to be run, or not now."""
+        if live.job is not None:
+            await live.job.kill(f"was {RUN_WITHDRAWN.reason}")
+        await self._finish(live, _cut_off(_never_ran(live, "abandoned", ""), RUN_WITHDRAWN))
+
     def adopt(self, run: int, experiment: int, slot: str, seed: int) -> Coroutine[Any, Any, e.RunFinished | None]:
         """Take over a run that an earlier engine left in flight: it has its slot from this call on, before what waits
-        gets one. To be awaited; None when it is gone: it is logged as abandoned.
+        gets one. To be awaited; None when it is gone, or had started up before its turn: it is logged as abandoned.
         """
         job = runner.adopt(self.paths.run(run))
         spec: dict[str, Any] = read_json(self.paths.run(run) / "spec.json")
@@ -202,17 +243,21 @@ class Runs(EnginePart):
             cut=logged.cut, is_reference=logged.kind == "reference", cores=spec.get("cores"),
             adopted=True,
         )  # fmt: skip
+        early = logged.phase in BEFORE_CLOCK and any(o.slot == slot and o.run < run for o in self.state.live_runs())
         if job is not None:
-            live.owns_slot = self.slots.take(slot)
+            live.owns_slot = not early and self.slots.take(slot)
             self.live[run] = live
-        return self._adopted(live, seed)
+        return self._adopted(live, seed, early=early)
 
-    async def _adopted(self, live: Live, seed: int) -> e.RunFinished | None:
+    async def _adopted(self, live: Live, seed: int, *, early: bool) -> e.RunFinished | None:
         if live.job is None:
             await self._finish(live, _never_ran(live, "abandoned", "left unfinished when the engine ended"))
             return None
-        live.fixed = await asyncio.to_thread(self.place.fixed_files, live.run, resumed=True)
         try:
+            if early:
+                await self._withdraw(live)
+                return None
+            live.fixed = await asyncio.to_thread(self.place.fixed_files, live.run, resumed=True)
             return await self._see_through(live, seed)
         finally:
             self._end(live)
@@ -231,14 +276,16 @@ class Runs(EnginePart):
         lock = self.slots.clocks.get(live.slot)
         if lock is None or live.owns_clock or live.job is None:
             return
-        live.clock = asyncio.create_task(lock.acquire())
+        self.ahead.ready(live)
+        live.clock = asyncio.create_task(_turn_and_clock(live.turn, lock))
         try:
             live.owns_clock = await live.clock
         except asyncio.CancelledError:
             if not live.clock.cancelled():
                 raise
             return  # the run ended before its turn came
-        live.job.release()
+        if live.owns_clock:
+            live.job.release()
 
     async def _see_through(self, live: Live, seed: int) -> e.RunFinished:
         """Wait for the end of the run's process, score it, and log the result."""
@@ -264,7 +311,11 @@ class Runs(EnginePart):
         if live.ending is not None and live.ending.kind == "pruned" and result.ended != "killed":
             live.ending, live.audit = None, True  # it had ended by itself: its number counts
         finished = replace(self._as_event(live, result), changed=changed, stopped_at=live.stopped_at, audit=live.audit)
-        finished = await self.faults.blame(live, finished, readings)
+        await self.ahead.ended(live, result, readings)
+        if result.ahead and live.ending is None:
+            finished = self.ahead.judged(live, finished)
+        else:
+            finished = await self.faults.blame(live, finished, readings)
         if self.place.overlaps:
             live.leave_slot(self.slots)
         finished = replace(finished, device=await asyncio.to_thread(self._facts, live.slot, readings))
@@ -368,7 +419,8 @@ class Runs(EnginePart):
     def _as_event(self, live: Live, result: runner.RunResult) -> e.RunFinished:
         ended_at = min(now(), result.ended_at) if live.adopted else live.ended_at
         before = self.slots.ended.get(live.slot)
-        self.slots.ended[live.slot] = result.ended_at
+        if result.clock_started is not None:
+            self.slots.ended[live.slot] = result.ended_at
         gap = result.clock_started - before if before and result.clock_started else None
         used = seconds_used(result.seconds, result.cpu_seconds, live.cores)
         compared = live.experiment != BASELINE or result.wanted * result.seconds >= LEAST_WORK
@@ -406,7 +458,7 @@ class Runs(EnginePart):
 
     def readings(self) -> tuple[SlotReading, ...]:
         """Present activity of each slot."""
-        by_slot = {live.slot: live for live in self.live.values()}
+        by_slot = {live.slot: live for live in sorted(self.live.values(), key=lambda live: not live.waits)}
         names = dict.fromkeys((*self.slots.names, *by_slot))  # a removed slot is shown until its run has ended
         return tuple(_reading(name, by_slot.get(name)) for name in names)
 
@@ -462,5 +514,17 @@ def _cut_off(finished: e.RunFinished, ending: RunEnding) -> e.RunFinished:
         left = 1 / (finished.stopped_at or 1.0) - 1
         saved = round(left * finished.training_seconds, 3)
         return replace(finished, ended="killed", metric=None, reason=ending.reason, saved=saved)
-    uncounted = replace(finished, stopped_at=None, audit=False)
-    return replace(uncounted, ended="abandoned", metric=None, reason=f"{ending.reason} before its end")
+    reason = ending.reason if ending == RUN_WITHDRAWN else f"{ending.reason} before its end"
+    return replace(finished, ended="abandoned", metric=None, reason=reason, stopped_at=None, audit=False)
+
+
+async def _turn_and_clock(turn: Turn | None, lock: asyncio.Lock) -> bool:
+    """Wait until the slot is the run's own, then until no other run of it is measured or scored.
+
+    False when the turn was taken back.
+    """
+    if turn is not None:
+        await asyncio.wait({turn.mine})
+        if turn.mine.cancelled():
+            return False
+    return await lock.acquire()

@@ -192,7 +192,7 @@ class Workplace:
             plain=program.score is None,
             hold=self.overlaps,
             cores=self._cores(slot) if budget.seconds is not None else None,
-            processors=self._processors(slot),
+            processors=self.processors(slot),
         )
 
     def _slot_environment(self, slot: str) -> dict[str, str]:
@@ -207,7 +207,7 @@ class Workplace:
         """
         return float(self._setup.threads or 1) if self.overlaps and slot.startswith("cpu") else None
 
-    def _processors(self, slot: str) -> float:
+    def processors(self, slot: str) -> float:
         """Processors that nothing else may take from a run on its clock. Runs on cards leave a quarter of all, for
         they seldom use what they have.
         """

@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # to load typing takes 3 ms
     from typing import Any, NoReturn
 
+    from core.lab.shim.clocks.low_priority import LowPriority
     from core.lab.shim.group.cgroup import ControlGroup
 
 _PR_SET_PDEATHSIG = 1
@@ -25,9 +26,12 @@ _KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
 def execute(
-    spec: dict[str, Any], channel: int, output: int, gid: int | None, group: ControlGroup | None = None
-) -> NoReturn:
-    """Become the run's command. `channel` and `output`: descriptors; `gid`: see `unused_gid`; `group`: to enter."""
+    spec: dict[str, Any], channel: int, output: int, gid: int | None, group: ControlGroup | None = None,
+    low: LowPriority | None = None,
+) -> NoReturn:  # fmt: skip
+    """Become the run's command. `channel` and `output`: descriptors; `gid`: see `unused_gid`; `group`: to enter; `low`:
+    to begin with.
+    """
     try:
         os.setsid()
         if spec["beside"]:
@@ -50,6 +54,8 @@ def execute(
             resource.setrlimit(resource.RLIMIT_FSIZE, (spec["disk_limit"],) * 2)
         with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("500")  # the kernel's OOM killer chooses the run before the engine or a shell
+        if low is not None:
+            low.lower([os.getpid()])
         os.chdir(spec["cwd"])
         env = dict(spec["env"], AUTORESEARCH_CONTROL_FD=str(channel))
         os.execvpe(spec["argv"][0], spec["argv"], env)

@@ -35,6 +35,7 @@ class LimitWatch:
     def __init__(self, spec: dict[str, Any], group: ControlGroup | None = None) -> None:
         self._group = group
         self._memory_limit: int = spec["memory_limit"] or 0
+        self._usual_limit, self._beside = self._memory_limit, ""
         self._process_limit: int = spec["process_limit"] or 0
         self._disk_limit: int = spec["disk_limit"] or 0
         self._private: list[str] = spec["private"]
@@ -50,6 +51,13 @@ class LimitWatch:
         self.memory = self.peak_memory = self.peak_processes = self.disk = 0
         self.tree: list[tuple[str, int, int]] = []
         self._boot = boot_id()
+
+    def lower_limit(self, memory: int) -> None:
+        """Allow so much memory for now: as much as is free beside another run."""
+        self._memory_limit, self._beside = memory, ", which is free beside another run"
+
+    def usual_limit(self) -> None:
+        self._memory_limit, self._beside = self._usual_limit, ""
 
     def peaks(self) -> dict[str, int]:
         """Bytes and counts; `memory` is current, the others are peaks."""
@@ -77,7 +85,7 @@ class LimitWatch:
             self.memory = max(exact_memory(pids) or self.memory, self._unnamed_memory)
             if self.memory > limit:
                 self.peak_memory = max(self.peak_memory, self.memory)
-                return "resources", f"was killed: it used more than {limit >> 20} MB of memory"
+                return "resources", f"was killed: it used more than {limit >> 20} MB of memory{self._beside}"
         self.peak_memory = max(self.peak_memory, self.memory)
         return self.out_of_memory() or self._check_disk()
 

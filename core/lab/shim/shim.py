@@ -2,7 +2,8 @@
 
 It is a daemon (double fork, setsid), so it outlives the engine: the deadline holds, and a new engine finds the run by
 the lock that the shim holds on `<run folder>/lock` for life. It communicates with the run over the control channel of
-docs/run-protocol.md, and with the engine by files: it writes `status.json` and `exit.json`, and reads `kill` and `go`.
+docs/run-protocol.md, and with the engine by files: it writes `status.json` and `exit.json`, and reads `kill`, `turn`
+and `go`.
 
 Started with `-I -S`: it loads only the modules of this folder and a small part of the standard library.
 """
@@ -25,9 +26,10 @@ from contextlib import suppress
 
 from core.lab.shim.child import execute, unused_gid
 from core.lab.shim.clocks.clock_register import ClockRegister
+from core.lab.shim.clocks.low_priority import LowPriority
 from core.lab.shim.clocks.new_names import NewNames
 from core.lab.shim.clocks.off_clock import OffClock
-from core.lab.shim.clocks.share import ShareMeter
+from core.lab.shim.clocks.share import ShareMeter, running_threads
 from core.lab.shim.cpu_limit import SAMPLE_SECONDS, CpuMeter
 from core.lab.shim.daemonize import detach, report_start, reserve, write_exit_file
 from core.lab.shim.group.cgroup import ControlGroup
@@ -53,6 +55,7 @@ _SIGNALS = {
     "SIGBUS": "an access to memory that a file or /dev/shm does not have", "SIGPIPE": "as its output was closed",
     "SIGILL": "an instruction that this processor does not have", "SIGSYS": "a system call that the sandbox refuses",
 }  # fmt: skip
+_READ_SHARE, _READ_SECONDS = 0.05, 0.5  # of a processor, to read what is printed by a run whose turn has not come
 _MAX_HELD_SECONDS = 3600.0  # in case no engine returns to release a held run
 
 
@@ -96,6 +99,13 @@ class Shim:
             processors = spec["machine_processors"]
             self.off_clock = OffClock(self.register, processors, supervisor=True, group=self.group)
         self.lost_before = 0.0  # by the end of the clock
+        # A run that starts up while another has its slot has the lowest priority until its turn comes.
+        self.ahead = bool(spec["ahead"])
+        self.low = LowPriority(self.group) if self.ahead else None
+        self.starved = self.starved_at = self.starved_used = 0.0
+        self.listens, self.closed = True, False  # to its output, and whether it has ended
+        if self.low is not None and spec["ahead_memory"]:
+            self.watch.lower_limit(spec["ahead_memory"])
 
     def path(self, name: str) -> str:
         return os.path.join(self.folder, name)
@@ -116,7 +126,7 @@ class Shim:
         self.started = self.clock = time.monotonic()
         self.child = os.fork()
         if self.child == 0:
-            execute(self.spec, theirs.fileno(), writer, self.gid, self.group)
+            execute(self.spec, theirs.fileno(), writer, self.gid, self.group, self.low)
         theirs.close()
         os.close(writer)
         os.set_blocking(self.pipe, False)
@@ -149,6 +159,7 @@ class Shim:
                 next_tick = now + min(SAMPLE_SECONDS * (0.5 + os.urandom(1)[0] / 255), self.until_over())
                 pids = self.pids()
                 self.names.sample()
+                self.count_starved(pids, now)
                 if verdict := self.stop_request() or self.watch.check(pids) or self.check_cpu(pids, now):
                     return verdict
             if now >= next_status:
@@ -165,10 +176,12 @@ class Shim:
             if self.supervisor is not None and self.supervisor.waits:
                 self.supervisor.retry()
                 due = min(due, now + _LOCK_POLL_SECONDS)
+            self.listen(now)
             for fd, _ in poll.poll(max(0.0, min(next_tick, next_look, due) - now) * 1000 + 1):
                 if fd == self.pipe:
                     if not self.read_output(16):
                         poll.unregister(self.pipe)
+                        self.closed = True
                 elif self.supervisor is not None and fd == self.supervisor.fd:
                     if not self.supervisor.serve(self.pids):
                         poll.unregister(fd)
@@ -192,9 +205,42 @@ class Shim:
     def look_at_others(self) -> float:
         """Keep the run from the processors of others while it is off its clock. Returns seconds until the next look."""
         begun = time.process_time()
+        if self.low is not None:
+            if not self.ahead or os.path.exists(self.path("turn")):
+                self.take_turn()
+            else:
+                self.low.lower(self.pids())
         if self.off_clock and (self.phase != "training" or self.spec["beside"]):
-            self.off_clock.tick(self.pids, held=self.phase == "ready")
+            last = self.ahead and self.low is not None and self.low.works and self.spec["ahead"] == "idle"
+            self.off_clock.tick(self.pids, held=self.phase == "ready", last=last)
         return _LOOK_SECONDS * (0.5 + os.urandom(1)[0] / 255) + _LOOK_COST * (time.process_time() - begun)
+
+    def take_turn(self) -> None:
+        """The run has its slot: its priority and its limits are the usual ones from here on."""
+        if self.ahead:
+            self.ahead = False
+            self.watch.usual_limit()
+        if self.low is not None and self.low.restore(self.pids()):
+            self.low = None
+
+    def count_starved(self, pids: list[int], now: float) -> None:
+        """Count the time in which a run of the lowest priority wanted a processor and had none."""
+        if not self.ahead:
+            return
+        since, used = now - self.starved_at if self.starved_at else 0.0, self.cpu.counted(pids)
+        if running_threads(pids):
+            self.starved += max(0.0, since - max(0.0, used - self.starved_used))
+        self.starved_at, self.starved_used = now, used
+
+    def listen(self, now: float) -> None:
+        """Read the output of a run whose turn has not come for a small part of the time: reading it costs others."""
+        may = not self.ahead or time.process_time() <= _READ_SECONDS + _READ_SHARE * (now - self.started)
+        if may != self.listens and not self.closed:
+            self.listens = may
+            if may:
+                self.poll.register(self.pipe, select.POLLIN)
+            else:
+                self.poll.unregister(self.pipe)
 
     def start_measuring(self) -> None:
         """The run is on its clock from here on: others are kept from its processors, and its share is counted."""
@@ -205,7 +251,7 @@ class Shim:
     @property
     def lost(self) -> float:
         """Seconds in which the run was kept from the processors, which count against no allowance."""
-        return self.off_clock.lost if self.off_clock else 0.0
+        return self.starved + (self.off_clock.lost if self.off_clock else 0.0)
 
     def _on_signal(self, number: int, frame: object) -> None:
         if number == signal.SIGTERM:
@@ -426,6 +472,7 @@ class Shim:
         except OSError as error:
             self.reported["no_data"] = f"could not open the training data: {error.strerror}: {error.filename}"
             return
+        self.take_turn()
         if self.off_clock and not self.spec["beside"]:
             self.off_clock.release(self.pids)
         budget = {key: self.spec[key] for key in ("seconds", "steps") if self.spec[key] is not None}
@@ -501,7 +548,7 @@ class Shim:
             "cpu_seconds": round(self.cpu.used, 3) if self.spec.get("cores") else None, "boot_id": boot_id(),
             "weights_sha256": self.reported.get("sha256"), **self.watch.peaks(),
             "share": self.share.share(), "wanted": self.share.wanted(), "before_clock": round(self.cpu.before, 3),
-            "new_names": self.names.total,
+            "new_names": self.names.total, "ahead": self.ahead,
         }  # fmt: skip
         self.phase = "ended"
         write_exit_file(self.exit_fd, self.path("exit.json.part"), self.path("exit.json"), result)

@@ -77,8 +77,10 @@ class OffClock:
         """Why the tree must end, or empty."""
         return ESCAPED if self._escapes > _MAX_ESCAPES else ""
 
-    def tick(self, tree: Callable[[], list[int]], *, held: bool = False) -> None:
-        """Look at the others' clocks and at the tree; `held`: the tree is stopped in any case."""
+    def tick(self, tree: Callable[[], list[int]], *, held: bool = False, last: bool = False) -> None:
+        """Look at the others' clocks and at the tree; `held`: the tree is stopped in any case; `last`: it gets what
+        processor time nobody wants, beside clocks of processor seconds.
+        """
         now = time.monotonic()
         since = now - self._last if self._last else 0.0
         self._last = now
@@ -87,7 +89,7 @@ class OffClock:
         if held or (scoring and not self._scored):
             self._rate = 0.0
             self._stop(tree)
-        elif not taken:
+        elif not taken or last:
             self.release(tree)
         else:
             self._share(tree, max(self._least, self._processors - taken), since)

@@ -1,0 +1,53 @@
+"""Memory for a start beside a run: of the machine, and of the card in a GPU slot"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from core.lab import container
+from core.lab.gpu import cards
+
+_MORE = 1.2  # times the most that a run used, which the next may use
+_RECENT = 20  # runs whose use says what the next may use
+_RESERVE = 16  # a part of all memory that stays free
+_GB = 2**30
+
+
+def _recent() -> deque[int]:
+    return deque(maxlen=_RECENT)
+
+
+@dataclass(slots=True)
+class Room:
+    """What runs of the session used at most, as an engine has seen it."""
+
+    peaks: deque[int] = field(default_factory=_recent)
+    card_peaks: deque[int] = field(default_factory=_recent)  # of all memory in use on a card while a run trained
+
+    def for_start(self, used: int) -> tuple[int, str]:
+        """(bytes that a start may use beside a run that uses `used` now, "" or why that is not enough, in words)."""
+        total = container.memory_total()
+        return self.of(used, total, total - container.memory_used())
+
+    def of(self, used: int, total: int, free: int) -> tuple[int, str]:
+        """The same, on a machine with `total` bytes of which `free` are free."""
+        if not self.peaks:
+            return 0, "how much memory a run needs is not known"
+        peak = max(self.peaks)
+        room = free - max(0, peak - used) - total // _RESERVE
+        if room >= _MORE * peak:
+            return room, ""
+        return 0, f"{max(0, room) / _GB:.1f} GB of memory are free beside a run, and a run needs {peak / _GB:.1f}"
+
+    def on_card(self, slot: str) -> str:
+        """Why the card of a GPU slot has no room for a start beside a run, or ""."""
+        memory = cards.memory_of(slot)
+        if memory is None or not self.card_peaks:
+            return "how much of its card's memory a run needs is not known"
+        used, total = memory
+        peak = max(self.card_peaks)
+        left = total - max(used, peak)
+        if left >= _MORE * peak:
+            return ""
+        return f"{left / _GB:.1f} GB of its card's memory are free beside a run, and a run needs {peak / _GB:.1f}"
