@@ -27,6 +27,7 @@ class Lifecycle:
         self.ending: SessionEnding | None = None
         self.ended: asyncio.Future[SessionEnding] = asyncio.get_running_loop().create_future()
         self._woken = asyncio.Event()
+        self.resumed = 0  # how often a person has resumed the session
 
     @property
     def stopping(self) -> bool:
@@ -38,6 +39,7 @@ class Lifecycle:
             raise CommandRefused("the session is stopping")
 
     async def resume(self) -> None:
+        self.resumed += 1
         await self._journal.write(e.StateChanged("running"))
         self._slots.open()
         self.wake()

@@ -210,7 +210,7 @@ class Loop(EnginePart):
                 await self.journal.changed()
                 continue
             parent = self.state.parent
-            for number in self.state.ready:
+            for number in (*self.state.ready, *self.runs.early()):
                 if number in self._tasks and not self._in_work(number):
                     await self._cancel(number)
                     if number in self.state.ready:

@@ -43,6 +43,7 @@ class Lookahead(EnginePart):
 
     def __post_init__(self) -> None:
         self._thoughts: dict[int, asyncio.Task[None]] = {}  # by experiment, the oldest first
+        self._begun_in: dict[int, int] = {}  # `Lifecycle.resumed` when each thought began
         self._skipped: set[int] = set()  # their thoughts were cancelled because the experiments are skipped
         self._failures = 0  # in a row
         self._rest: asyncio.Task[None] | None = None  # after several failures, when no thought begins
@@ -50,6 +51,7 @@ class Lookahead(EnginePart):
         self._proven: Researcher | None = None  # the one that has made a proposal: another thinks alone at first
         self._expected: dict[int, float] = {}  # dollars of the next answer, of thoughts that may ask for one
         self._unknown_price_logged = False
+        self._time_over = False
         self.stuck = False  # the researcher cannot work until a person has put something right
 
     @property
@@ -114,6 +116,7 @@ class Lookahead(EnginePart):
         if self.state.experiments[number].verdict is None:  # else it was skipped as soon as it was begun
             self._skipped.discard(number)
             self.stuck = False
+            self._begun_in[number] = self.lifecycle.resumed
             self._thoughts[number] = asyncio.create_task(self._think(number, carry))
         return True
 
@@ -270,8 +273,10 @@ class Lookahead(EnginePart):
 
         One that waits for a person is also cancelled when the experiments are.
         """
-        if self.lifecycle.ending is None and (spent := self._time_spent()):
-            self.lifecycle.finish(spent)
+        spent, was_over = self._time_spent(), self._time_over
+        self._time_over = spent is not None
+        if spent and not was_over and not self.lifecycle.stopping:
+            self.lifecycle.finish(spent)  # it may have begun to finish for another reason
             self.cancel()
             return True
         self._watch_dollars()
@@ -349,7 +354,8 @@ class Lookahead(EnginePart):
             if self.settings.researcher.can_repair:
                 self._rest = asyncio.create_task(back_off(self.journal, self._failures))
         elif isinstance(error, ResearcherMisconfigured):
-            await self._misconfigured(error)
+            if self._begun_in.get(number) == self.lifecycle.resumed:  # else it began before a person put it right
+                await self._misconfigured(error)
         else:
             raise error
 

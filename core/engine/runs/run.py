@@ -69,6 +69,10 @@ class Runs(EnginePart):
         """Runs of `experiment` in a slot at present. One that starts up while it waits for its slot is not."""
         return [live for live in self.live.values() if live.experiment == experiment and not live.waits]
 
+    def early(self) -> list[int]:
+        """Experiments of which a run starts up, or has, before its slot is its own."""
+        return [live.experiment for live in self.live.values() if live.waits]
+
     async def execute(
         self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, *, seed: int | None = None
     ) -> e.RunFinished:
