@@ -132,6 +132,18 @@ def test_the_next_run_is_up_when_the_one_before_ends(tmp_path: Path) -> None:
     slot_seconds(paths)
 
 
+def test_the_smoke_check_goes_where_starts_are_hidden(tmp_path: Path) -> None:
+    later = [start_up(STARTING, n) for n in (2, 3, 4, 5)]
+    with session(tmp_path, *later, overrides=("checks.smoke='true'", "checks.other='true'")) as (paths, gate):
+        ready(paths)
+        gate.touch()
+        state = wait_end(paths)
+    assert verdicts(state) == ["discarded"] * 5
+    smoke = [b.experiment for _, b in of(paths, e.Checked) if b.name == "smoke"]
+    assert 1 in smoke and 5 not in smoke
+    assert [b.experiment for _, b in of(paths, e.Checked) if b.name == "other"] == [1, 2, 3, 4, 5]
+
+
 def _stands_still(pid: int) -> bool:
     group = Path(f"/proc/{pid}/cgroup").read_text()
     return "autoresearch-" in group or {thread.state for thread in threads_of(pid).values()} <= set("TtZX")

@@ -63,6 +63,13 @@ class NextStarts(EnginePart):
         """Whether a run may start up beside another. `before`: the last run for the same purpose."""
         return self.place.overlaps and not self.state.timed and not (before is not None and before.alone)
 
+    def covers_smoke(self) -> bool:
+        """Whether runs start up while others train: a start that fails costs no slot's time then, and need not be tried
+        before.
+        """
+        hidden = bool(self._times.beside) and not self._stopped
+        return hidden and self.place.overlaps and not self.state.timed and all(map(self._mode, self.slots.names))
+
     async def _due(self, name: str) -> bool:
         """Whether the next run of a slot should begin to start up now."""
         holder = next((one for one in self.live.values() if one.slot == name and one.owns_slot and not one.waits), None)
