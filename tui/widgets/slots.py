@@ -62,8 +62,9 @@ class SlotsPane(Pane):
     def aside(self) -> list[Part]:
         share, waiting = self.view.use.busy_share, len(self.view.state.ready)
         parts: list[Part] = [("waiting ", self.look["dim"]), (f"{waiting} ", self.look["text"])] if waiting else []
-        busy: list[Part] = [("busy ", self.look["dim"]), (f"{share:.0%}", self.look["text"])]
-        return [*parts, *(busy if share is not None else [])]
+        if share is not None:
+            parts += [("busy ", self.look["dim"]), (f"{share:.0%}", self.look["text"])]
+        return parts
 
     def body(self, width: int, height: int) -> list[Strip]:
         look, state = self.look, self.view.state
