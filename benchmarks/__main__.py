@@ -24,6 +24,10 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "idle": ("engine.idle", "processor time of the idle engine and app"),
     "clocks": ("engine.clocks", "steps that a run on its clock loses to a busy check beside it (two minutes)"),
     "load": ("engine.load", "nanotrain's noise beside busy neighbours, on either clock (ten minutes)"),
+    "busy": (
+        "engine.busy",
+        "busy share of the slots, and experiments an hour, of commits of the product (half an hour)",
+    ),
     "gap": ("engine.gap", "seconds between one run's end and the next run's clock (minutes)"),
     "sequential": (
         "engine.sequential",
