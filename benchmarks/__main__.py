@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "status": ("engine.status", "time of `status` and other read-only commands, and of their imports"),
     "open": ("engine.open", "opening a session of 10,000 experiments"),
     "memory": ("engine.memory", "the engine's memory at rest, and its growth over 1,000 experiments (minutes)"),
+    "growth": ("engine.growth", "cost of each step at experiment 10,000 beside that at 100 (minutes)"),
     "idle": ("engine.idle", "processor time of the idle engine and app"),
     "clocks": ("engine.clocks", "steps that a run on its clock loses to a busy check beside it (two minutes)"),
     "load": ("engine.load", "nanotrain's noise beside busy neighbours, on either clock (ten minutes)"),

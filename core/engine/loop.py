@@ -22,13 +22,15 @@ from core.engine.runs.run import Runs
 from core.engine.startup.setup import EnginePart
 from core.engine.verdict import Judge
 from core.git import end_commands
+from core.ordered import Order, starting
 from core.record import events as e
-from core.record.state import BASELINE
+from core.record.state import BASELINE, Experiment
 from core.stats.sigma import baseline_wanted
 
 WIND_UP_SECONDS = 30.0  # for killed runs to end
 
 Work = Coroutine[Any, Any, None]
+MERGES: Order[Experiment] = Order(lambda x: (x.parent,) if x.researcher == MERGE else None)
 
 
 @dataclass(eq=False)
@@ -130,7 +132,8 @@ class Loop(EnginePart):
         if x is None or leader != self.state.best or not x.overtook or leader in self._merging:
             return
         self._merging.add(leader)
-        if any(other.parent == leader and other.researcher == MERGE for other in self.state.experiments.values()):
+        merges = self.state.experiments.places(MERGES)
+        if (part := starting(merges, leader)).start < part.stop:
             return
         if (merged := await self.lookahead.merge(leader, x.overtook)) is not None:
             self.carry(merged)

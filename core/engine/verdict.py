@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from core.engine.runs.counted.overrun import before_clock_words
 from core.engine.startup.setup import EnginePart
+from core.ordered import Order
 from core.record import events as e
 from core.record.errors import GitConflict
 from core.record.metric import format_metric
@@ -24,6 +25,9 @@ from core.stats.silence import gain_word
 Next = Literal["done", "rebased", "candidate", "both", "kept", "repair"]
 MAX_REPAIRS = 2  # attempts at repairing one change that crashed
 MAX_TAIL_LINES = 30  # of a crash's output, for the researcher
+
+
+MEANS: Order[Experiment] = Order(lambda x: x.sample.mean if x.values else None)
 
 
 @dataclass(eq=False)
@@ -90,7 +94,9 @@ class Judge(EnginePart):
         noise = noise_of(state)
         off = "" if state.timed else speed_change(state, run.slot)
         policy, saved = self.program.policy, 0 if x.forked else -x.lines  # counted against the parent
-        others = [other.sample.mean for n, other in state.experiments.items() if n != x.number and other.values]
+        others = []
+        if noise.sigma == 0:  # while the noise is unknown, all results say what is plausible
+            others = [mean for mean, n in state.experiments.places(MEANS) if n != x.number]
 
         def against(number: int, saved: int) -> Decision:
             pair = state.experiments[number].sample, x.sample
@@ -264,7 +270,7 @@ class Judge(EnginePart):
             )
             return []
         done = []
-        if at is not None and at not in {start, *(x.commit for x in state.experiments.values())}:
+        if at is not None and at != start and all(x.commit != at for x in reversed(state.experiments.values())):
             own = f"own-{at[:10]}"  # a commit of the user's
             repo.keep_ref(name, own, at)
             done.append(f"kept {at[:10]}, which belongs to no experiment, at refs/autoresearch/{name}/{own}")

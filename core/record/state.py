@@ -11,6 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from core.ordered import Order, Ordered
 from core.record import events as e
 from core.record.events import SessionState, Verdict
 from core.record.metric import Metric
@@ -155,6 +156,21 @@ class Experiment:
         return next((r for r in reversed(self.runs) if r.phase is not None), None)
 
 
+def _kept(x: Experiment, sign: int) -> float | None:
+    return sign * x.metric if x.verdict == "kept" and x.metric is not None and x.metric == x.metric else None
+
+
+# Orders of experiments: the kept ones, the best result first, by the direction of the metric; and those that came to a
+# change or were refused one.
+KEPT: Mapping[str, Order[Experiment]] = {
+    "min": Order(lambda x: _kept(x, 1)),
+    "max": Order(lambda x: _kept(x, -1)),
+}
+TRIED: Order[Experiment] = Order(
+    lambda x: 0 if x.number != BASELINE and (x.commit or x.verdict not in (None, "abandoned", "skipped")) else None
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Baseline:
     metric: float
@@ -241,7 +257,7 @@ class State:
     best_metric: float | None = None
     best_commit: str | None = None
     stood: int = 0  # candidates with a result since the best was kept
-    experiments: dict[int, Experiment] = field(default_factory=dict)
+    experiments: Ordered[Experiment] = field(default_factory=Ordered)
     guidance: dict[int, Guidance] = field(default_factory=dict)
     approvals: tuple[int, ...] = ()
     approve: bool = False  # each proposal waits for a person
@@ -327,7 +343,7 @@ class State:
 
     @property
     def next_experiment(self) -> int:
-        return max(self.experiments, default=BASELINE) + 1
+        return max(BASELINE, self.experiments.highest) + 1
 
     @property
     def judged(self) -> int:
@@ -342,8 +358,7 @@ class State:
     @property
     def tried(self) -> int:
         """Number of experiments that came to a change or were refused one; none before there is a baseline."""
-        made = [x for n, x in self.experiments.items() if n != BASELINE and self.baseline is not None]
-        return sum(bool(x.commit) or x.verdict not in (None, "abandoned", "skipped") for x in made)
+        return len(self.experiments.places(TRIED)) if self.baseline is not None else 0
 
     @property
     def failed_start(self) -> bool:
@@ -355,7 +370,7 @@ class State:
         """A State that stays the same while this one is folded: its records are frozen, its tables are copied."""
         return replace(
             self,
-            experiments=dict(self.experiments),
+            experiments=self.experiments.copy(),
             guidance=dict(self.guidance),
             verdicts=dict(self.verdicts),
             running=dict(self.running),
@@ -376,11 +391,11 @@ class State:
         """The best of the baseline and the kept experiments that are not pinned; `apart_from`: without this one."""
         found = self.experiments.get(BASELINE)
         metric = self.baseline.metric if self.baseline else None
-        for x in self.experiments.values():
-            if x.verdict != "kept" or x.metric is None or x.number in self.pinned or x.number == apart_from:
-                continue
-            if metric is None or self.metric.gain(metric, x.metric) > 0:
-                found, metric = x, x.metric
+        kept = self.experiments.places(KEPT[self.metric.direction])
+        number = next((n for _, n in kept if n not in self.pinned and n != apart_from), None)
+        best = None if number is None else self.experiments[number]
+        if best is not None and best.metric is not None:
+            return best if metric is None or self.metric.gain(metric, best.metric) > 0 else found
         return found
 
     def in_force(self, held: Collection[int] = ()) -> list[Guidance]:

@@ -15,6 +15,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
 
+from core.ordered import Ordered
 from core.record import commands, events
 from core.record.events import Event
 from core.record.pulse import Pulse
@@ -151,6 +152,9 @@ def _converter(hint: Any) -> Converter | None:
         return tuple if inner is None else lambda value: tuple(inner(v) for v in value)
     if origin is frozenset:
         return frozenset
+    if origin is Ordered:
+        of_record = _converter(args[0])
+        return lambda value: Ordered({int(k): v if of_record is None else of_record(v) for k, v in value.items()})
     if origin is dict:
         key, of_value = args[0], _converter(args[1])
         return lambda value: {key(k): v if of_value is None else of_value(v) for k, v in value.items()}

@@ -146,11 +146,10 @@ class Log:
             self._db.execute("BEGIN IMMEDIATE")
             tip = self._chain(rows)
             self._db.executemany("INSERT INTO events VALUES (?,?,?,?)", rows)
-            before = dict(state.experiments)
+            before = state.experiments.mark
             for event in events:
                 fold(state, event)
-            changed = [x for n, x in state.experiments.items() if before.get(n) is not x]
-            self._project(state, changed)
+            self._project(state, [state.experiments[n] for n in state.experiments.since(before)])
             self._db.execute("COMMIT")
             self._tip = tip
         except sqlite3.Error as error:

@@ -188,8 +188,8 @@ def refresh_due(best: Sample, stood: int, policy: Policy, worse: int = 0) -> boo
 
 def worse_in_a_row(metric: Metric, results: Sequence[float], sigma: float) -> int:
     """How many of the last first `results` of candidates, relative to the best, are worse by more than 2 sigma."""
-    bad = [metric.gain(0.0, result) < -WORSE * sigma for result in results]
-    return next((n for n, one in enumerate(reversed(bad)) if not one), len(bad))
+    good = (n for n, one in enumerate(reversed(results)) if not metric.gain(0.0, one) < -WORSE * sigma)
+    return next(good, len(results))
 
 
 def simplicity_allowance(metric: Metric, best: float, peak: float, baseline: Sequence[float], policy: Policy) -> float:

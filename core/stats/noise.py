@@ -76,6 +76,18 @@ def session_noise(
     `results`: first results of different code, relative to the best of their time. They scatter by the noise and by
     their effects, so sigma cannot be more than their `scatter`.
     """
+    return limited(repeats(baseline, bests, others, prior, share=share), results)
+
+
+def repeats(
+    baseline: Sequence[float],
+    bests: Iterable[Sequence[float]] = (),
+    others: Iterable[Sequence[float]] = (),
+    prior: Prior | None = None,
+    *,
+    share: float = 1.0,
+) -> tuple[float, float]:
+    """What `session_noise` has from repeats alone: sum of squares and degrees of freedom."""
     alone = estimate([baseline])
     agreed = prior is not None and (alone.df == 0 or alone.low <= prior.sigma <= alone.high)
     start = estimate([baseline], prior if agreed else None)
@@ -85,6 +97,12 @@ def session_noise(
         sigma = math.sqrt(squares / df)
         agreeing = [[group for group in groups if disagreement(group, sigma) == 1] for groups in own]
         squares, df = _pooled(start, agreeing[0], agreeing[1], share)
+    return squares, df
+
+
+def limited(known: tuple[float, float], results: Sequence[float]) -> Noise:
+    """Sigma from a sum of squares and its degrees of freedom, but no more than the scatter of the `results`."""
+    squares, df = known
     limit = scatter(results)
     return _noise(min(squares, df * limit**2) if limit else squares, df)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from core.ordered import Ordered
 from core.record.events import NoiseEstimated
 from core.record.state import Experiment, Run, State
 from core.stats.drift import speed_change
@@ -31,18 +32,20 @@ def state_of(*steps: tuple[str, int], seconds: float = 20.0) -> State:
         replace(BASE, run=n, slot=slot, steps=count, seconds=seconds) for n, (slot, count) in enumerate(steps, 1)
     )
     return State(
-        experiments={
-            0: Experiment(
-                number=0,
-                parent=0,
-                parent_commit="c0",
-                researcher="baseline",
-                model=None,
-                started=0.0,
-                commit="c0",
-                runs=runs,
-            )
-        }
+        experiments=Ordered(
+            {
+                0: Experiment(
+                    number=0,
+                    parent=0,
+                    parent_commit="c0",
+                    researcher="baseline",
+                    model=None,
+                    started=0.0,
+                    commit="c0",
+                    runs=runs,
+                )
+            }
+        )
     )
 
 

@@ -17,16 +17,27 @@ from core.engine.runs.slots import Slots
 from core.engine.startup.program_file import ProgramFile
 from core.engine.startup.setup import EnginePart
 from core.engine.verdict import Judge
+from core.ordered import Order, starting
 from core.record import events as e
 from core.record.budget import SessionBudget
 from core.record.errors import EditError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
 from core.record.sample import mean
 from core.record.slot_time import device_time, dollars
-from core.record.state import BASELINE, HUMAN, State
+from core.record.state import BASELINE, HUMAN, Experiment, State
 from core.research.protocol import Researcher
 
 RECENT_PROPOSALS = 5  # whose cost says what the next may cost
 RECENT_EXPERIMENTS = 24  # whose times say how many thoughts the slots need; some have not run yet
+
+
+def _counts(x: Experiment) -> bool:
+    return bool(x.commit or x.verdict == "rejected" or (x.verdict and x.researcher != HUMAN))
+
+
+COUNTED: Order[Experiment] = Order(lambda x: 0 if x.number != BASELINE and _counts(x) else None)
+BY_RESEARCHER: Order[Experiment] = Order(
+    lambda x: (x.researcher,) if x.number != BASELINE and (x.commit or x.verdict) else None
+)
 
 
 @dataclass(eq=False)
@@ -237,8 +248,7 @@ class Lookahead(EnginePart):
 
         What waited for a person and got none is no experiment.
         """
-        made = (x for n, x in self.state.experiments.items() if n != BASELINE)
-        return sum(bool(x.commit or x.verdict == "rejected" or (x.verdict and x.researcher != HUMAN)) for x in made)
+        return len(self.state.experiments.places(COUNTED))
 
     @property
     def _waits_for_person(self) -> bool:
@@ -378,9 +388,7 @@ class Lookahead(EnginePart):
 
 def _next_cost(state: State, researcher: str) -> float:
     """Dollars that one more proposal of `researcher` may cost: the most that one of its last few did."""
-    paid = [
-        x.usd
-        for n, x in state.experiments.items()
-        if n != BASELINE and x.researcher == researcher and (x.commit or x.verdict)
-    ]
-    return max(paid[-RECENT_PROPOSALS:], default=0.0)
+    by_researcher = state.experiments.places(BY_RESEARCHER)
+    own = starting(by_researcher, researcher)
+    newest = by_researcher[max(own.start, own.stop - RECENT_PROPOSALS) : own.stop]
+    return max((state.experiments[number].usd for _, number in newest), default=0.0)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from core.lab.git.repository import Repository
+from core.ordered import Mark
 from core.record.errors import EditError
 from core.record.metric import format_metric
-from core.record.state import BASELINE, Experiment, State
+from core.record.state import BASELINE, State
 from core.research.llm.history import Hypotheses
 from core.text import one_line
 
@@ -15,7 +16,7 @@ class Novelty:
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
-        self._seen: dict[int, Experiment] = {}
+        self._mark: Mark | None = None
         self._ran: dict[str, int] = {}  # tree -> the first experiment that ran it
         self._waiting: dict[str, int] = {}  # tree -> the experiment that is about to run it
         self._commits: set[str] = set()
@@ -24,11 +25,11 @@ class Novelty:
     def learn(self, state: State) -> None:
         """Take in what is new in `state`. Runs git, so not on the event loop."""
         new: dict[str, int] = {}
-        for number, x in state.experiments.items():
-            if self._seen.get(number) is not x:
-                self._seen[number] = x
-                for commit in {run.commit for run in x.runs if run.ended != "abandoned"} - self._commits:
-                    new.setdefault(commit, number)
+        for number in sorted(state.experiments.since(self._mark)):
+            runs = state.experiments[number].runs
+            for commit in {run.commit for run in runs if run.ended != "abandoned"} - self._commits:
+                new.setdefault(commit, number)
+        self._mark = state.experiments.mark
         live = {state.experiments[n].commit: n for n in state.live}
         waiting = {commit: n for commit, n in live.items() if commit and commit not in self._commits | new.keys()}
         trees = self._repo.trees([*new, *waiting]) if new or waiting else {}

@@ -1,18 +1,22 @@
 """History of a session as shown to a researcher: best, near misses, open ideas, counts, and similar hypotheses.
 
-Everything is computed from the State, and its size does not grow with the session.
+Everything is computed from the State. Neither its size nor its time grows with the session: what it counts is read from
+orders of the experiments that are kept with every change (`core.ordered`).
 """
 
 from __future__ import annotations
 
-import heapq
+import math
 import re
 import statistics
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
+from typing import Any, overload
 
+from core.ordered import Mark, Order, Ordered, Place, starting
 from core.record.metric import format_delta
 from core.record.proposal import KINDS
 from core.record.state import BASELINE, Experiment, State
@@ -34,19 +38,89 @@ _STOP_WORDS = frozenset(
 )  # fmt: skip
 
 
-def judged(state: State) -> list[Experiment]:
+def _told(key: Callable[[Experiment], Any]) -> Order[Experiment]:
+    """An order of the experiments with a hypothesis and a verdict, without the baseline."""
+    return Order(lambda x: key(x) if x.number != BASELINE and x.verdict is not None and x.hypothesis else None)
+
+
+def _rank(x: Experiment, sign: int) -> tuple[bool, float] | None:
+    """Kept ones first, then by the metric; a result that is not finite comes last."""
+    if x.metric is None:
+        return None
+    return x.verdict != "kept", sign * x.metric if math.isfinite(x.metric) else math.inf
+
+
+def _right(x: Experiment) -> bool | None:
+    """Whether the sign of the expected effect was right; None without a forecast or a result."""
+    return x.expected * x.delta > 0 if x.metric is not None and x.expected and x.delta is not None else None
+
+
+JUDGED = _told(lambda x: ())
+BEST: Mapping[str, Order[Experiment]] = {"min": _told(lambda x: _rank(x, 1)), "max": _told(lambda x: _rank(x, -1))}
+OF_KIND = _told(lambda x: (x.kind,))
+KEPT_OF_KIND = _told(lambda x: (x.kind,) if x.verdict == "kept" else None)
+CHANGES_OF_KIND = _told(lambda x: (x.kind, x.delta) if x.delta is not None and math.isfinite(x.delta) else None)
+TESTED = _told(lambda x: () if x.verdict not in (*UNTRIED, "provisional") else None)
+TESTED_OF_KIND = _told(lambda x: (x.kind,) if x.verdict not in (*UNTRIED, "provisional") else None)
+KEPT_OF_TESTED = _told(lambda x: () if x.verdict == "kept" else None)
+FORECASTS = _told(lambda x: (x.researcher,) if _right(x) is not None else None)
+RIGHT_FORECASTS = _told(lambda x: (x.researcher,) if _right(x) else None)
+
+
+class Past(Sequence[Experiment]):
+    """The experiments with a hypothesis and a verdict, oldest first, without the baseline."""
+
+    def __init__(self, experiments: Ordered[Experiment]) -> None:
+        self.experiments = experiments
+        self._places = experiments.places(JUDGED)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> Experiment: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Experiment]: ...
+    def __getitem__(self, at: int | slice) -> Experiment | list[Experiment]:
+        if isinstance(at, slice):
+            return self.of(self._places[at])
+        return self.experiments[self._places[at][1]]
+
+    def of(self, places: Sequence[Place]) -> list[Experiment]:
+        return [self.experiments[number] for _, number in places]
+
+    def part(self, order: Order[Experiment], *start: Any) -> list[Place]:
+        """Of an order: the places whose keys begin with `start`."""
+        places = self.experiments.places(order)
+        return places[starting(places, *start)]
+
+    def count(self, order: Order[Experiment], *start: Any) -> int:
+        part = starting(self.experiments.places(order), *start)
+        return int(part.stop - part.start)
+
+    def last(self, order: Order[Experiment], many: int, *start: Any) -> list[Experiment]:
+        """The `many` newest of those whose keys are `start`, oldest first."""
+        places, part = self.experiments.places(order), starting(self.experiments.places(order), *start)
+        return self.of(places[max(part.start, part.stop - many) : part.stop])
+
+    def since_kept(self, order: Order[Experiment], kept: Order[Experiment], *start: Any) -> int:
+        """How many of an order's experiments are newer than the last kept one among them."""
+        last = self.last(kept, 1, *start)
+        places, part = self.experiments.places(order), starting(self.experiments.places(order), *start)
+        return int(part.stop - bisect_right(places, (start, last[0].number))) if last else int(part.stop - part.start)
+
+
+def judged(state: State) -> Past:
     """Experiments with a hypothesis and a verdict, oldest first, without the baseline."""
-    return [x for n, x in sorted(state.experiments.items()) if n != BASELINE and x.verdict is not None and x.hypothesis]
+    return Past(state.experiments)
 
 
-def best(state: State, past: Sequence[Experiment]) -> list[Experiment]:
+def best(state: State, past: Past) -> list[Experiment]:
     """The experiments with the best metric, kept ones first: a discarded one may have been lucky."""
-    key = state.metric.sort_key
-    numbered = (x for x in past if x.metric is not None)
-    return heapq.nsmallest(MAX_LISTED, numbered, key=lambda x: (x.verdict != "kept", key(x.metric), x.number))
+    return past.of(past.experiments.places(BEST[state.metric.direction])[:MAX_LISTED])
 
 
-def near_misses(state: State, past: Sequence[Experiment]) -> list[Experiment]:
+def near_misses(state: State, past: Past) -> list[Experiment]:
     """Recent discarded experiments that were less than one sigma worse than their reference, best gain first."""
     found = [
         (state.metric.gain(0.0, x.delta), x.number, x)
@@ -57,7 +131,7 @@ def near_misses(state: State, past: Sequence[Experiment]) -> list[Experiment]:
     return [x for gain, _, x in found if gain > -(state.sigma or 0.0)][:MAX_NEAR_MISSES]
 
 
-def open_ideas(past: Sequence[Experiment]) -> list[tuple[int, str]]:
+def open_ideas(past: Past) -> list[tuple[int, str]]:
     """(experiment, idea) not tried since, newest first: noted beside a proposal, or proposed and never measured."""
     recent = past[-RECENT:]
     found: list[tuple[int, str]] = []
@@ -75,19 +149,34 @@ def open_ideas(past: Sequence[Experiment]) -> list[tuple[int, str]]:
     return found[:MAX_OPEN_IDEAS]
 
 
-def digest(state: State, past: Sequence[Experiment]) -> list[str]:
+def digest(state: State, past: Past) -> list[str]:
     """One line for each kind of change: tried, kept, best gain, and misses since the last keep."""
-    best_of = min if state.metric.direction == "min" else max
     lines = []
-    for kind in dict.fromkeys((*KINDS, *(x.kind for x in past))):
-        tried = [x for x in past if x.kind == kind]
+    for kind in dict.fromkeys((*KINDS, *_other_kinds(past))):
+        tried = past.count(OF_KIND, kind)
         if not tried:
             continue
-        kept = sum(x.verdict == "kept" for x in tried)
-        deltas = [x.delta for x in tried if x.delta is not None and x.delta - x.delta == 0]  # finite ones
-        gain = f", best change {format_delta(best_of(deltas))}" if deltas else ""
-        lines.append(f"{kind}: {len(tried)} tried, {kept} kept{gain}, {_since_kept(tried)} since the last kept")
+        changes = past.experiments.places(CHANGES_OF_KIND)
+        part = starting(changes, kind)
+        gain = ""
+        if part.start < part.stop:
+            first = part.start if state.metric.direction == "min" else part.stop - 1
+            gain = f", best change {format_delta(changes[first][0][1])}"
+        kept, missed = past.count(KEPT_OF_KIND, kind), past.since_kept(OF_KIND, KEPT_OF_KIND, kind)
+        lines.append(f"{kind}: {tried} tried, {kept} kept{gain}, {missed} since the last kept")
     return lines
+
+
+def _other_kinds(past: Past) -> list[str]:
+    """The kinds that are not in KINDS, in the order in which they came."""
+    found: list[tuple[int, str]] = []
+    places, at = past.experiments.places(OF_KIND), 0
+    while at < len(places):
+        (kind,), number = places[at]
+        if kind not in KINDS:
+            found.append((number, kind))
+        at = starting(places, kind).stop
+    return [kind for _, kind in sorted(found)]
 
 
 def _since_kept(tried: Sequence[Experiment]) -> int:
@@ -95,32 +184,32 @@ def _since_kept(tried: Sequence[Experiment]) -> int:
     return next((i for i, x in enumerate(reversed(tried)) if x.verdict == "kept"), len(tried))
 
 
-def expectations(state: State, past: Sequence[Experiment], researcher: str) -> str:
+def expectations(state: State, past: Past, researcher: str) -> str:
     """`researcher`'s expected effects compared with the measured ones; empty while there are none."""
-    measured = (x for x in past if x.researcher == researcher and x.metric is not None)
-    pairs = [(x.expected, x.delta) for x in measured if x.expected and x.delta is not None]
-    if not pairs:
+    count, right = past.count(FORECASTS, researcher), past.count(RIGHT_FORECASTS, researcher)
+    if not count:
         return ""
-    right = [expected * delta > 0 for expected, delta in pairs]
-    ratio = statistics.median(delta / expected for expected, delta in pairs[-RECENT:])
-    last = right[-MAX_LISTED:]
+    newest = past.last(FORECASTS, RECENT, researcher)
+    pairs = [(x.expected, x.delta) for x in newest if x.expected and x.delta is not None]
+    ratio = statistics.median(delta / expected for expected, delta in pairs)
+    last = [bool(_right(x)) for x in newest[-MAX_LISTED:]]
     return (
-        f"Your forecasts so far: of {plural(len(pairs), 'experiment')} with an expected effect and a result, the sign "
-        f"was right in {sum(right)} ({sum(right) / len(right):.0%}; of the last {len(last)} in {sum(last)}). The "
+        f"Your forecasts so far: of {plural(count, 'experiment')} with an expected effect and a result, the sign "
+        f"was right in {right} ({right / count:.0%}; of the last {len(last)} in {sum(last)}). The "
         f"measured effect was in the median {ratio:.2g} times the expected one (1: exact; below 0: the wrong sign)."
     )
 
 
-def advice(past: Sequence[Experiment]) -> list[str]:
+def advice(past: Past) -> list[str]:
     """Advice to a researcher that is stuck: change the kind, read papers, combine near misses."""
-    tried = [x for x in past if x.verdict not in (*UNTRIED, "provisional")]
+    tried = past.last(TESTED, MISSES_WINDOW)
     advised = []
-    without_keep = _since_kept(tried)
+    without_keep = past.since_kept(TESTED, KEPT_OF_TESTED)
     if tried:
         kind = tried[-1].kind
-        misses = _since_kept([x for x in tried[-MISSES_WINDOW:] if x.kind == kind])
+        misses = _since_kept([x for x in tried if x.kind == kind])
         if misses >= MAX_MISSES_OF_KIND:
-            others = ", ".join(_least_tried(tried, kind)[:4])
+            others = ", ".join(_least_tried(past, kind)[:4])
             advised.append(
                 f"{misses} experiments in a row of the kind {kind} were not kept. Change the kind: the next one must "
                 f"not be {kind}. Least tried so far: {others}."
@@ -133,9 +222,9 @@ def advice(past: Sequence[Experiment]) -> list[str]:
     return advised
 
 
-def _least_tried(tried: Iterable[Experiment], without: str) -> list[str]:
-    counts = Counter(x.kind for x in tried)
-    return sorted((kind for kind in KINDS if kind not in (without, "other")), key=lambda kind: counts[kind])
+def _least_tried(past: Past, without: str) -> list[str]:
+    counts = {kind: past.count(TESTED_OF_KIND, kind) for kind in KINDS if kind not in (without, "other")}
+    return sorted(counts, key=counts.__getitem__)
 
 
 # --- similar hypotheses ----------------------------------------------------------------------------
@@ -177,20 +266,32 @@ def _alike(a: _Terms, b: _Terms) -> bool:
 class Hypotheses:
     """Index of tested hypotheses, to find one that is nearly the same. It follows the session's State."""
 
-    _by_numbers: dict[frozenset[str], dict[int, frozenset[str]]] = field(default_factory=dict)
+    _with: dict[tuple[frozenset[str], str], dict[frozenset[str], list[int]]] = field(default_factory=dict)
     _known: dict[int, str] = field(default_factory=dict)
+    _mark: Mark | None = None
 
     def learn(self, state: State) -> None:
         """Add new experiments of `state` that ran or are about to. An untried hypothesis may be proposed again."""
-        for number, x in state.experiments.items():
+        for number in state.experiments.since(self._mark):
+            x = state.experiments[number]
             if number == BASELINE or not x.commit or x.verdict in UNTRIED or self._known.get(number) == x.hypothesis:
                 continue
             self._known[number] = x.hypothesis
             words, numbers = _terms(x.hypothesis)
-            self._by_numbers.setdefault(numbers, {})[number] = words
+            for word in words:
+                self._with.setdefault((numbers, word), {}).setdefault(words, []).append(number)
+        self._mark = state.experiments.mark
 
     def nearest(self, hypothesis: str, but: int) -> int | None:
         """The newest experiment except `but` with nearly this hypothesis; None when there is none."""
         words, numbers = _terms(hypothesis)
-        known = self._by_numbers.get(numbers, {}).items()
-        return max((n for n, other in known if n != but and _alike((words, numbers), (other, numbers))), default=None)
+        found = [self._with.get((numbers, word), {}) for word in words]
+        # Two that share so many words share one of these few, whichever they are: the rarest are looked at.
+        few = len(words) - math.ceil(MIN_SHARED_WORDS * len(words)) + 1
+        near = {
+            tested: where
+            for texts in islice(sorted(found, key=len), few)
+            for tested, where in texts.items()
+            if _alike((words, numbers), (tested, numbers))
+        }
+        return max((n for where in near.values() for n in where if n != but), default=None)

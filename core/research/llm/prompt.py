@@ -137,7 +137,7 @@ def _status(brief: Brief) -> str:
     return "\n".join(lines)
 
 
-def history_section(brief: Brief, past: list[Experiment]) -> str:
+def history_section(brief: Brief, past: history.Past) -> str:
     """Best ten, last ten, near misses, open ideas, and counts by kind of change."""
     state = brief.state
     if not past:
@@ -178,7 +178,7 @@ def _listed(title: str, experiments: Iterable[Experiment]) -> str:
     return f"{title}:\n" + "\n".join(lines) if lines else ""
 
 
-def _advice(brief: Brief, past: list[Experiment]) -> list[str]:
+def _advice(brief: Brief, past: history.Past) -> list[str]:
     """The researcher's forecasts compared with the results, and advice when it is stuck."""
     begun = brief.state.experiments.get(brief.experiment)
     who = begun or (past[-1] if past else None)

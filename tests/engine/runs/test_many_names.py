@@ -12,6 +12,7 @@ import pytest
 
 from core.engine.runs.counted.many_names import many_names_words
 from core.lab.shim.clocks.new_names import KNOWN_NAMES, NewNames
+from core.ordered import Ordered
 from core.record.state import Baseline, State
 from tests.engine.runs.test_overrun import experiment, ran
 from tests.engine.support import engine, wait_end
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 def words(new: int | None, *baseline: int | None) -> str:
     runs = [replace(ran(number, 6.0), new_names=one) for number, one in enumerate(baseline)]
-    return many_names_words(State(experiments={0: experiment(*runs)}, baseline=Baseline(2.0, 0.1, 3)), new)
+    return many_names_words(State(experiments=Ordered({0: experiment(*runs)}), baseline=Baseline(2.0, 0.1, 3)), new)
 
 
 def test_many_are_far_more_than_at_the_quietest_run_of_the_unchanged_code() -> None:

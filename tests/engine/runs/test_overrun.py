@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.engine.runs.counted.overrun import before_clock_words, cut_of, is_better, next_cut, over_budget, seconds_used
+from core.ordered import Ordered
 from core.record.events import Ended
 from core.record.state import BASELINE, Baseline, Experiment, Run, State
 from tests.engine.support import engine, wait_end
@@ -33,7 +34,9 @@ def experiment(*runs: Run, number: int = BASELINE) -> Experiment:
 
 def state(*used: float) -> State:
     runs = [ran(number, one) for number, one in enumerate(used)]
-    return State(experiments={BASELINE: experiment(*runs)}, baseline=Baseline(2.0, 0.1, 3), best=7, best_metric=1.8)
+    return State(
+        experiments=Ordered({BASELINE: experiment(*runs)}), baseline=Baseline(2.0, 0.1, 3), best=7, best_metric=1.8
+    )
 
 
 def test_processor_seconds_are_time_too() -> None:
@@ -68,7 +71,7 @@ def test_much_work_before_the_clock_is_told() -> None:
         usual = (ran(1, 6.0, before=30.0), ran(2, 6.0, before=4.0), ran(3, 6.0, before=3.0))
         found = [ran(number, 6.0, before=one) for number, one in enumerate(own, 4)]
         known = {BASELINE: experiment(*usual), 1: experiment(*found, number=1)}
-        return before_clock_words(State(experiments=known), 1)
+        return before_clock_words(State(experiments=Ordered(known)), 1)
 
     assert words(95.0).startswith("#1 computed for 95 processor seconds before its clock, the unchanged code for 4:")
     assert words(12.9) == words(95.0, 5.0, 5.0) == words(None) == words() == ""
