@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from threading import Lock
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -30,13 +31,15 @@ class Order(Generic[T]):
 class Ordered(dict[int, T]):
     """Records by number. It is read as any dict, and changed by `table[number] = record` and `del` alone.
 
-    Whoever follows a table notes its `mark`, and asks later for what changed `since`.
+    Whoever follows a table notes its `mark`, and asks later for what changed `since`. One thread changes a table and
+    reads in its orders; any other may `copy` it meanwhile.
     """
 
-    __slots__ = ("_changed", "_changes", "_copied", "_memo", "_orders", "_origin", "highest")
+    __slots__ = ("_changed", "_changes", "_copied", "_lock", "_memo", "_orders", "_origin", "highest")
 
     def __init__(self, records: Mapping[int, T] | None = None) -> None:
         super().__init__(records or {})
+        self._lock = Lock()
         self.highest = max(self, default=-1)  # number
         self._origin, self._copied = object(), False  # what this table and its copies have in common
         self._changes = len(self)
@@ -46,20 +49,22 @@ class Ordered(dict[int, T]):
 
     def __setitem__(self, number: int, record: T) -> None:
         old = self.get(number)
-        super().__setitem__(number, record)
-        self._changed.pop(number, None)
-        self._changed[number] = self._count()
-        self.highest = max(self.highest, number)
-        self._move(number, old, record)
+        with self._lock:
+            super().__setitem__(number, record)
+            self._changed.pop(number, None)
+            self._changed[number] = self._count()
+            self.highest = max(self.highest, number)
+            self._move(number, old, record)
 
     def __delitem__(self, number: int) -> None:
         old = self[number]
-        super().__delitem__(number)
-        self._count()
-        self._changed.pop(number)
-        if number == self.highest:
-            self.highest = max(self, default=-1)
-        self._move(number, old, None)
+        with self._lock:
+            super().__delitem__(number)
+            self._count()
+            self._changed.pop(number)
+            if number == self.highest:
+                self.highest = max(self, default=-1)
+            self._move(number, old, None)
 
     def _count(self) -> int:
         if self._copied:  # from here on it is another table
@@ -84,15 +89,20 @@ class Ordered(dict[int, T]):
         found = self._orders.get(order)
         if found is None:
             keyed = ((order.key(record), number) for number, record in self.items())
-            found = self._orders[order] = sorted(place for place in keyed if place[0] is not None)
+            found = sorted(place for place in keyed if place[0] is not None)
+            with self._lock:
+                self._orders[order] = found
         return found
 
     def memo(self, order: Order[T], name: Hashable, make: Callable[[list[Place]], V]) -> V:
         """The value of `make`, computed once for as long as nothing changes in `order`."""
-        known = self._memo.setdefault(order, {})
-        if name not in known:
-            known[name] = make(self.places(order))
-        found: V = known[name]
+        known = self._memo.get(order, {})
+        if name in known:
+            found: V = known[name]
+            return found
+        found = make(self.places(order))
+        with self._lock:
+            self._memo.setdefault(order, {})[name] = found
         return found
 
     @property
@@ -113,12 +123,14 @@ class Ordered(dict[int, T]):
     def copy(self) -> Ordered[T]:
         """A table that stays the same while this one changes."""
         new: Ordered[T] = Ordered.__new__(Ordered)
-        dict.update(new, self)
-        new.highest, new._changes = self.highest, self._changes
-        new._origin, new._copied = self._origin, True
-        new._changed = self._changed.copy()
-        new._orders = {order: places.copy() for order, places in self._orders.items()}
-        new._memo = {order: known.copy() for order, known in self._memo.items()}
+        new._lock = Lock()
+        with self._lock:
+            dict.update(new, self)
+            new.highest, new._changes = self.highest, self._changes
+            new._origin, new._copied = self._origin, True
+            new._changed = self._changed.copy()
+            new._orders = {order: places.copy() for order, places in self._orders.items()}
+            new._memo = {order: known.copy() for order, known in self._memo.items()}
         return new
 
     def __reduce__(self) -> tuple[type[Ordered[T]], tuple[dict[int, T]]]:

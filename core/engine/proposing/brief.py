@@ -166,7 +166,7 @@ class Briefing(EnginePart):
 
     def _learn(self) -> State:
         """Take in what is new in the session: also what other minds have proposed since the brief. Runs git."""
-        state = replace(self.state, experiments=dict(self.state.experiments))
+        state = replace(self.state, experiments=self.state.experiments.copy())
         self._novelty.learn(state)
         return state
 
