@@ -51,6 +51,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
         "a day in an hour: one-second runs while engine, app, runs and scorers are killed (an hour; EXPERIMENTS)",
     ),
     "prepare": ("nanotrain.prepare_text", "tokenizing a large corpus by threads and by processes (minutes; MB)"),
+    "prune": ("early_stops", "early stops of recorded sessions: what they save and lose (SESSION…)"),
     "decide": ("decide_simulation", "the decision rule and simpler ones, on simulated sessions"),
     "adversary": ("adversary_simulation", "the decision rule against one who owns a candidate in ten (minutes)"),
     "timed": ("timed_metric", "false keeps where the metric is a time, compared with earlier runs or in turn"),
@@ -65,6 +66,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
 }
 
 WITHOUT_CARD = {"gpu": ["--slots", "cpu:1"]}  # arguments in `all`, which needs no card
+NEED_INPUT = ("prune",)  # not in `all`
 
 
 def usage() -> str:
@@ -92,7 +94,11 @@ def main(words: list[str]) -> int:
         return 0
     name, *rest = words
     if name == "all":  # a process for each: it may end with an exit code, and changes settings of its process
-        commands = [[sys.executable, "-m", "benchmarks", known, *WITHOUT_CARD.get(known, [])] for known in BENCHMARKS]
+        commands = [
+            [sys.executable, "-m", "benchmarks", known, *WITHOUT_CARD.get(known, [])]
+            for known in BENCHMARKS
+            if known not in NEED_INPUT
+        ]
         return int(any([subprocess.run(command).returncode for command in commands]))
     if name not in BENCHMARKS:
         print(f"unknown benchmark {name!r}\n\n{usage()}", file=sys.stderr)
