@@ -253,8 +253,8 @@ class SessionView:
         """The run whose output is shown: the last of the selected experiment, else the newest that trains."""
         if chosen := self.experiment(self.selected):
             return chosen.runs[-1] if chosen.runs else None
-        if live := self.state.live_runs():
-            return max(live, key=lambda r: r.run)
+        if live := self.state.live_runs():  # one that starts up beside another has shown nothing yet
+            return max(live, key=lambda r: (r.phase not in ("checkout", "starting"), r.run))
         return self.once("last_run", self._last_run)
 
     def _last_run(self) -> Run | None:

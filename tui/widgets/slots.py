@@ -70,7 +70,7 @@ class SlotsPane(Pane):
         look, state = self.look, self.view.state
         if state.engine is None:
             return [strip_of([("  no engine has run yet", look["dim"])], width, look["text"])]
-        runs = {r.slot: r for r in state.live_runs()}
+        runs = self._in_slots()
         wide = width >= MIN_SHARED_CELLS
         names, shown = self._slots(), set[str]()  # `shown`: devices
         spent, does = self.view.use.split, {name: what for name, what, _ in at_present(state)}
@@ -204,13 +204,19 @@ class SlotsPane(Pane):
                 parts += [(" " * gap if parts else "", look["text"]), *group]
         return parts
 
+    def _in_slots(self) -> dict[str, Run]:
+        """The run that has each slot: not the one that starts up beside it."""
+        return {name: run for name, _, run in at_present(self.view.state) if run is not None}
+
     def _queue(self) -> list[Part]:
-        """Live experiments that are not on a slot: thinking, checking, queued, or to be repeated."""
+        """Live experiments without a slot: thinking, checking, queued, starting up beside a run, or to be repeated."""
         look, state = self.look, self.view.state
-        waiting = [state.experiments[n] for n in state.live if not state.experiments[n].live_run and n != BASELINE]
+        placed = {BASELINE, *(run.experiment for run in self._in_slots().values())}
+        waiting = [state.experiments[n] for n in state.live if n not in placed]
         parts: list[Part] = [(left("next", self._name_cells), look["title"])] if waiting else []
         for x in waiting:
-            words = f"{x.verdict}, to be repeated   " if x.verdict else f"{self.view.phase_of(x)}   "
+            starts = x.live_run.phase if x.live_run is not None else None
+            words = f"{x.verdict}, to be repeated   " if x.verdict else f"{starts or self.view.phase_of(x)}   "
             parts += [(f"#{x.number} ", look["accent"]), (words, look["dim"])]
         return parts
 

@@ -195,3 +195,17 @@ async def test_time_updates_repaint_only_what_they_change(show: Show) -> None:
         assert all(pane._lines is lines for pane, lines in zip(panes, painted, strict=True))
         source.happen(e.Noted("info", "something"))
         await until(pilot, lambda: all(p._lines is not ls for p, ls in zip(panes, painted, strict=True)))
+
+
+async def test_a_start_beside_a_run_is_next_in_its_slot(show: Show) -> None:
+    async with show(size=(160, 48)) as (pilot, app, source):
+        first = next(run for run in source.state.live_runs() if run.phase == "training")
+        other = max(source.state.live)
+        assert other != first.experiment
+        source.happen(start(other, source.state.next_run, first.slot))
+
+        def row(label: str) -> str:
+            return next((line for line in text_of(app).splitlines() if line.startswith(f"│ {label} ")), "")
+
+        await until(pilot, lambda: f"#{other} starting" in row("next"))
+        assert f"#{first.experiment} " in row(first.slot) and "training" in row(first.slot)
