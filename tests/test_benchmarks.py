@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import planted, record_demo
-from benchmarks.__main__ import BENCHMARKS
+from benchmarks.__main__ import BENCHMARKS, NEED_INPUT
 from benchmarks.gpu import bare_machine
 from benchmarks.nanotrain import scorer_cost
 from tests import ROOT
@@ -36,4 +36,4 @@ def test_all_runs_each_benchmark_whatever_the_exit_code_of_another(tmp_path: Pat
     shutil.copy(ROOT / "benchmarks" / "__main__.py", tmp_path / "benchmarks")
     done = subprocess.run([sys.executable, "-m", "benchmarks", "all"], cwd=tmp_path, capture_output=True, text=True)
     ran = [line.split()[2] for line in done.stdout.splitlines() if line.startswith("ran ")]
-    assert (ran, done.returncode) == (list(BENCHMARKS), 1)
+    assert (ran, done.returncode) == ([name for name in BENCHMARKS if name not in NEED_INPUT], 1)

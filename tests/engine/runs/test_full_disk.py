@@ -26,7 +26,11 @@ def test_a_session_survives_a_full_disk(small: Path, tmp_path: Path) -> None:
     project = make_project(small / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 2.0"))
     script = write_script(tmp_path / "script.jsonl", [rate("0.5", "0.4"), rate("0.5", "0.45")])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:2") as paths:
-        wait_state(paths, lambda s: sum(r.phase == "training" for r in s.live_runs()) == 2, "two runs that train")
+        wait_state(
+            paths,
+            lambda s: sum(r.phase == "training" for r in s.live_runs()) == 2 and len(s.queue) == 2,
+            "two runs that train, and two proposals that wait",
+        )
         filler = fill(small)
         assert disk_trouble(small)
         refused = request(paths, c.Steer("hello"))
