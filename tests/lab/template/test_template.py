@@ -15,6 +15,7 @@ import tempfile
 import textwrap
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from core.lab.shim.clocks.off_clock import OffClock
 from core.lab.template.lender import Loan, TemplateLender
 from nanotrain.isolation.forked_process import ForkedProcess, Template, TemplateLost
 from tests.lab.conftest import needs, until
+
+pytestmark = pytest.mark.skipif(find_spec("torch") is None, reason="no torch for a template to load")
 
 TIERS: list[Tier] = ["A", "B", "C"]
 
