@@ -310,7 +310,9 @@ def _run_finished(state: State, b: e.RunFinished, time: float) -> None:
         _change(state, b.experiment, phase="running" if others or b.experiment == BASELINE else "queued")
         ran = any(r.ended != "abandoned" and r.kind != "reference" for r in x.runs)
         if b.ended == "abandoned" and b.experiment != BASELINE and not (others or ran):
-            state.queue = (b.experiment, *state.queue)  # it was cut off, and is the first to run again
+            # It was cut off, and is the first to run again, after those that were cut off before it.
+            place = next((i for i, n in enumerate(state.queue) if not state.experiments[n].runs), len(state.queue))
+            state.queue = (*state.queue[:place], b.experiment, *state.queue[place:])
     elif x.values and b.metric is not None:
         # A repeat of the best or of the baseline: its number is pooled from the results that it was not chosen on.
         number = x.sample.number

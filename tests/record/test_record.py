@@ -419,3 +419,20 @@ def test_budgets_that_are_not_times_are_read_again_or_refused() -> None:
     for text in ("", " cpu", "soon", "20s gpu"):
         with pytest.raises(ValueError, match="not a run budget"):
             RunBudget.recorded(text)
+
+
+def test_runs_that_were_cut_off_keep_their_order_at_the_front_of_the_queue() -> None:
+    bodies: list[e.Body] = []
+    for n in (1, 2, 3):
+        bodies += [
+            e.ExperimentStarted(experiment=n, parent=0, parent_commit="a", researcher="control"),
+            e.Committed(n, f"c{n}", "a"),
+        ]
+    for n in (1, 2):
+        bodies.append(
+            e.RunStarted(run=n, experiment=n, kind="candidate", slot="cpu0", seed=1, commit=f"c{n}", budget="20s")
+        )
+    for n in (1, 2):
+        bodies.append(e.RunFinished(run=n, experiment=n, ended="abandoned", metric=None, seconds=0.0, wall_seconds=1.0))
+    state = folded([Event(at, float(at), body) for at, body in enumerate(bodies, 1)])
+    assert state.queue == (1, 2, 3)
