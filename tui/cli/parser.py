@@ -24,7 +24,7 @@ _INDEX = (
     ("look", "look", "sessions  status [NAME]  leaderboard [NAME]  events [NAME]  show EXPERIMENT [NAME]"),
     ("steer", "steering.steer", "pause  resume  skip [EXPERIMENT]  stop  steer TEXT  idea TEXT  propose FILE.patch"),
     ("steer", "steering.steer", "approve N  reject N  approve-mode on|off  fork N|best  pin N  repeat N"),
-    ("steer", "steering.queue", "queue [move N up|down|PLACE]"),
+    ("steer", "steering.queue", "queue  queue move N up|down|PLACE  queue delete N"),
     ("steer", "steering.steer", "set KEY=VALUE …  program [NAME]"),
     ("trust", "certify", "certify [EXPERIMENT]  reproduce EXPERIMENT  sign [EXPERIMENT]"),
     ("trust", "verify", "verify [NAME]"),

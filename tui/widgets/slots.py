@@ -215,7 +215,8 @@ class SlotsPane(Pane):
         waiting = [state.experiments[n] for n in state.live if n not in placed]
         parts: list[Part] = [(left("next", self._name_cells), look["title"])] if waiting else []
         for x in waiting:
-            starts = x.live_run.phase if x.live_run is not None else None
+            alive = self.view.connection.status != "dead"
+            starts = x.live_run.phase if x.live_run is not None and alive else None
             words = f"{x.verdict}, to be repeated   " if x.verdict else f"{starts or self.view.phase_of(x)}   "
             parts += [(f"#{x.number} ", look["accent"]), (words, look["dim"])]
         return parts

@@ -209,3 +209,6 @@ async def test_a_start_beside_a_run_is_next_in_its_slot(show: Show) -> None:
 
         await until(pilot, lambda: f"#{other} starting" in row("next"))
         assert f"#{first.experiment} " in row(first.slot) and "training" in row(first.slot)
+        source.connection = replace(source.connection, status="dead")
+        source.version += 1
+        await until(pilot, lambda: f"#{other} interrupted" in row("next"))
