@@ -13,6 +13,7 @@ import shlex
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -443,7 +444,10 @@ class Repository:
         """(git's own folder of it, path) of each linked worktree."""
         records = []
         for gitdir in sorted((self.common_dir / "worktrees").glob("*/gitdir")):
-            text = gitdir.read_text(errors="surrogateescape").strip()
+            try:
+                text = gitdir.read_text(errors="surrogateescape").strip()
+            except OSError:  # another thread, engine or git has just removed it
+                continue
             # git 2.48 or newer may write a path relative to the admin folder.
             records.append((gitdir.parent, Path(os.path.normpath(gitdir.parent / text)).parent))
         return records
@@ -516,8 +520,9 @@ def _release_steps(branch: str, at_head: bool, admin: Path | None) -> list[str]:
     """
 
     def noted(name: str) -> list[str]:
-        file = admin / name if admin else None
-        return file.read_text(errors="replace").splitlines() if file and file.is_file() else []
+        with suppress(OSError):
+            return (admin / name).read_text(errors="replace").splitlines() if admin else []
+        return []
 
     names = ("rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs")
     if any(f"refs/heads/{branch}" in noted(name) for name in names):

@@ -211,6 +211,9 @@ def _store(path: Path, entries: list[ArxivEntry]) -> None:
 def _make_room(folder: Path) -> None:
     """Create the cache's folder, and keep only its newest MAX_CACHED_FILES files."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in files[MAX_CACHED_FILES - 1 :]:
+    changed = {}
+    for file in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another thought makes room too
+            changed[file] = file.stat().st_mtime
+    for file in sorted(changed, key=changed.__getitem__, reverse=True)[MAX_CACHED_FILES - 1 :]:
         file.unlink(missing_ok=True)

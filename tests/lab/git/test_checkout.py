@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,23 @@ def test_a_failed_checkout_names_its_filter(tmp_path: Path, key: str, command: s
 def test_the_reason_of_a_full_disk_is_not_a_consequence_of_it() -> None:
     first = "error: unable to create file a: No space left on device"
     assert reason(f"{first}\nfatal: Could not reset index file to revision 'HEAD'.\n") == first
+
+
+def test_worktrees_that_come_and_go_meanwhile_are_no_fault(repo: Path, tmp_path: Path) -> None:
+    repository, over = Repository.open(repo), threading.Event()
+
+    def come_and_go() -> None:
+        record = repo / ".git" / "worktrees" / "one"
+        while not over.is_set():
+            record.mkdir(parents=True, exist_ok=True)
+            (record / "gitdir").write_text(f"{tmp_path}/w/.git\n")
+            (record / "gitdir").unlink()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        for _ in range(300):
+            assert repository.prune(tmp_path / "elsewhere") == []
+    finally:
+        over.set()
+        thread.join()
