@@ -1,18 +1,24 @@
-"""Terminal driver whose keys are a person's: no reply of the terminal is taken for one, however late or in pieces"""
+"""Terminal driver whose keys are a person's: no reply of the terminal is taken for one, however late or in pieces.
+
+And the last size of the terminal is the one that is drawn, however fast its sizes follow each other.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import functools
 import os
 import re
 import selectors
+import signal
 import time
 from collections.abc import Iterable
 
 from textual import events
 from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
+from textual.geometry import Size
 from textual.message import Message
 from textual.messages import InBandWindowResize, TerminalSupportsSynchronizedOutput
 
@@ -32,6 +38,20 @@ class Unheard(Message):
 
 class TerminalDriver(LinuxDriver):
     """Textual's driver, but for how input is split: by `InputPieces`. A sequence unknown to Textual is dropped."""
+
+    def start_application_mode(self) -> None:
+        """Enter the full screen, with sizes read by the event loop.
+
+        Textual reads a size in a signal's handler, which the next signal interrupts: the older of two sizes was posted
+        last, and stayed.
+        """
+        super().start_application_mode()  # type: ignore[no-untyped-call]
+        asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, self._post_size)
+
+    def _post_size(self) -> None:
+        if not self._in_band_window_resize:
+            size = Size(*self._get_terminal_size())
+            self._app.post_message(events.Resize(size, size))
 
     def run_input_thread(self) -> None:
         """Read input and post its messages until the app ends."""

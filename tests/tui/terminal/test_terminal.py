@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -106,3 +109,36 @@ def test_the_app_loads_no_heavy_module() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
+
+
+# The terminal has its next size while the app reads the one before.
+RESIZED_MEANWHILE = """
+import fcntl, struct, termios
+from textual.app import App
+from textual.widgets import Static
+from tui.terminal.terminal_driver import TerminalDriver
+
+class Driver(TerminalDriver):
+    def _get_terminal_size(self):
+        size = super()._get_terminal_size()
+        if size == (90, 30):
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 70, 0, 0))
+        return size
+
+class Sizes(App):
+    def compose(self):
+        yield Static("starting")
+    def on_mount(self):
+        self.set_interval(0.1, lambda: self.query_one(Static).update(f"{self.size.width} wide"))
+
+Sizes(driver_class=Driver).run()
+"""
+
+
+def test_the_last_of_two_sizes_is_drawn(tmp_path: Path) -> None:
+    terminal = Terminal([sys.executable, "-c", RESIZED_MEANWHILE], (120, 36))
+    terminal.wait_for(b"120 wide")
+    fcntl.ioctl(terminal.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 90, 0, 0))
+    terminal.wait_for(b"70 wide")
+    os.kill(terminal.pid, signal.SIGTERM)
+    ended(terminal)
