@@ -36,6 +36,7 @@ from core.record.budget import RunClock
 from core.record.errors import LabError
 from core.record.events import Ended
 from core.session.disk import read_json, replace_file
+from core.text import printable
 
 _POLL_SECONDS = 0.04
 _POLLS_PER_LOCK_CHECK = 8  # every so many polls, the exit file and the lock are checked
@@ -327,11 +328,19 @@ def _abandon(folder: Path, status: Mapping[str, Any]) -> RunResult:
     alive = max(0.0, float(last) - float(begun)) if begun and last else 0.0
     left = f"; {killed} remaining processes were killed" if killed else ""
     return RunResult(
-        ended="abandoned", reason=f"the shim that supervises the run was killed{left}",
+        ended="abandoned", reason=f"the shim that supervises the run {_fault(folder)}{left}",
         seconds=max(0.0, alive - (float(started) - float(begun))) if begun and started else 0.0, wall_seconds=alive,
         peak_memory=status.get("peak_memory"), clock_started=cast("float | None", status.get("clock_started")),
         ended_at=clock.now(),
     )  # fmt: skip
+
+
+def _fault(folder: Path) -> str:
+    """What became of a shim that wrote no exit file: the end of its log, where it had a fault."""
+    with contextlib.suppress(OSError):
+        if lines := (folder / "shim.log").read_text(errors="replace").strip().splitlines():
+            return f"failed: {printable(lines[-1])[:300]}"
+    return "was killed"
 
 
 def _kill_leftovers(folder: Path, status: Mapping[str, Any]) -> int:

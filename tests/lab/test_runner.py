@@ -310,3 +310,12 @@ async def test_weights_are_fixed_at_the_first_done(job: Make) -> None:
     for odd in ("'A' * 64", "'a' * 63", "['a']", "7", "None"):
         result = await (await start(job(f"ready(); done(steps=1, sha256={odd})", channel=True))).wait()
         assert (result.ended, result.weights_sha256) == ("done", None), odd
+
+
+async def test_the_fault_of_a_shim_that_could_write_no_result_is_told(job: Make) -> None:
+    spec = job("while True: time.sleep(1)")
+    one = await start(spec)
+    (spec.folder / "exit.json").mkdir()  # in the way of the file
+    result = await one.kill("enough")
+    assert result.ended == "abandoned"
+    assert result.reason.startswith("the shim that supervises the run failed: IsADirectoryError"), result.reason
