@@ -113,7 +113,9 @@ def test_the_app_loads_no_heavy_module() -> None:
 
 # The terminal has its next size while the app reads the one before.
 RESIZED_MEANWHILE = """
-import fcntl, struct, termios
+import fcntl, os, struct, termios
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
 from textual.app import App
 from textual.widgets import Static
 from tui.terminal.terminal_driver import TerminalDriver
