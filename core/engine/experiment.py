@@ -218,7 +218,7 @@ class Experiments(EnginePart):
             if name in passed:
                 continue
             async with self._checking:
-                checked = await self.runs.place.check(number, name, command, x.commit or "")
+                checked = await self._check(number, name, command)
             await self.journal.write(checked)
             if not checked.ok:
                 reason = f"the check {name!r} failed: {checked.output.strip() or 'no output'}"
@@ -227,6 +227,16 @@ class Experiments(EnginePart):
         if not checks and not passed:
             await self.journal.write(e.Checked(experiment=number, name="parse", ok=True, seconds=0.0))
         return True
+
+    async def _check(self, number: int, name: str, command: str) -> e.Checked:
+        """The result of one check; again after a person has put the sandbox right where that was the cause."""
+        commit = self.state.experiments[number].commit or ""
+        while True:
+            checked = await self.runs.place.check(number, name, command, commit)
+            if checked.ok or not await self.runs.place.broken_sandbox():
+                return checked
+            while self.state.state != "running":
+                await self.journal.changed()
 
     async def _approved(self, number: int) -> bool:
         x = self.state.experiments[number]

@@ -58,6 +58,8 @@ class LifecycleCommands(EnginePart):
         await self.changes.reconnect()
         if left := await self.runs.cards.look_at_all():
             raise CommandRefused(f"no slot can be used: {left}", hint="nvidia-smi shows what is wrong with the card")
+        if broken := await self.runs.place.broken_sandbox():
+            raise CommandRefused(broken, hint="put it right; or stop and resume, which takes the best tier here")
         await self.lifecycle.resume()
         return "resumed"
 

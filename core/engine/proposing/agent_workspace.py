@@ -121,13 +121,20 @@ class EngineWorkspace:
         self.prompt_file.write_text(prompt, encoding="utf-8", errors="replace")
         spec = self._sandbox(argv, env)
         try:
+            command = tiers.command(spec, argv)
+        except LabError:
+            await self.place.broken_sandbox()
+            raise
+        try:
             done = await run_agent(
-                tiers.command(spec, argv), cwd=self._top, env=env, hear=hear, silence=run.silence, limit=run.limit,
+                command, cwd=self._top, env=env, hear=hear, silence=run.silence, limit=run.limit,
                 stdin=self.prompt_file if run.stdin is not None else None, mark=str(self._base),
                 off_clock=self.place.off_clock(self._base.name),
             )  # fmt: skip
         except OSError as error:
             raise LabError(f"{argv[0]}: {error.strerror or error}") from error
+        if done.exit_code:
+            await self.place.broken_sandbox()
         return AgentExit(done.exit_code, done.ended, done.seconds)
 
     def _found(self, run: AgentRun, env: dict[str, str]) -> list[str]:

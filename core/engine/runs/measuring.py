@@ -23,7 +23,7 @@ from core.lab.shim.clocks.new_names import NewNames
 from core.program.printed_metric import Printed
 from core.program.program import Program
 from core.record import events as e
-from core.record.errors import ScorerFault
+from core.record.errors import LabError, ScorerFault
 from core.record.state import BASELINE, who
 
 
@@ -149,6 +149,8 @@ class Measuring(EnginePart):
         except ScorerFault as fault:
             reason = f"the scorer failed: it {fault.what.removeprefix('the scorer ')}"
             return await self._scorer_failed(live, replace(finished, reason=reason))
+        except LabError as error:
+            return replace(finished, ended="abandoned", reason=error.what)
         finally:
             live.scoring = None
         for words in self.place.template.told():

@@ -210,6 +210,8 @@ class Runs(EnginePart):
             live.job = await start(spec)
         except AutoresearchError as error:
             never = _never_ran(live, "crashed", str(error))
+            if live.ending is None and (broken := await self.place.broken_sandbox()):
+                never, live.again = _never_ran(live, "abandoned", broken), True
             if live.ending is not None:
                 never = _cut_off(never, live.ending)
             await self._finish(live, never)
@@ -247,7 +249,9 @@ class Runs(EnginePart):
             cut=logged.cut, is_reference=logged.kind == "reference", cores=spec.get("cores"),
             adopted=True,
         )  # fmt: skip
-        early = logged.phase in BEFORE_CLOCK and any(o.slot == slot and o.run < run for o in self.state.live_runs())
+        before = any(one.slot == slot and one.run < run for one in self.state.live_runs())
+        other_tier = spec.get("tier") != self.setup.sandbox.tier
+        early = logged.phase in BEFORE_CLOCK and (before or other_tier)
         if job is not None:
             live.owns_slot = not early and self.slots.take(slot)
             self.live[run] = live
@@ -316,7 +320,9 @@ class Runs(EnginePart):
             live.ending, live.audit = None, True  # it had ended by itself: its number counts
         finished = replace(self._as_event(live, result), changed=changed, stopped_at=live.stopped_at, audit=live.audit)
         await self.ahead.ended(live, result, readings)
-        if result.ahead and live.ending is None:
+        if live.ending is None and result.exit_code and (broken := await self.place.broken_sandbox()):
+            finished, live.again = replace(finished, ended="abandoned", reason=broken), True
+        elif result.ahead and live.ending is None:
             finished = self.ahead.judged(live, finished)
         else:
             finished = await self.faults.blame(live, finished, readings)

@@ -89,6 +89,20 @@ class Workplace:
             await self.stop_judging(f"{broken}: put it back, then resume")
         return broken
 
+    async def broken_sandbox(self) -> str | None:
+        """Why commands cannot be confined as they were when the engine began, or None; to be asked after one that
+        failed. Stops judging when they cannot: what failed for it says nothing of the code.
+        """
+        tier = self._setup.sandbox.tier
+        why = await asyncio.to_thread(tiers.failure, tier)
+        if not why:
+            return None
+        broken = f"the sandbox (tier {tier}) does not work any more: {why}"
+        await self.stop_judging(
+            f"{broken}: put it right, then resume; or stop and resume, which takes the best tier here"
+        )
+        return broken
+
     @property
     def overlaps(self) -> bool:
         """Whether start-up and clock of a run are separate, so that it can start while the one before is scored."""
@@ -320,7 +334,7 @@ class Workplace:
         again: AbstractAsyncContextManager[None] | None = None,
     ) -> scorer.Score:  # fmt: skip
         """Score what `run` left, in its worktree; once more after a fault of the scorer, then within `again`. Raises
-        ScorerFault.
+        ScorerFault; LabError where it is not the scorer's, and judging has stopped.
         """
         setup, folder = self._setup, self._setup.paths.run(run).resolve()
         worktree = setup.paths.worktree(run) / setup.repo.prefix
@@ -338,7 +352,7 @@ class Workplace:
             worktree=worktree,
             out=folder / "out",
             log=folder / log,
-            sandbox=tuple(tiers.command(confined)),
+            sandbox=await self._entered(confined),
             env=env,
             timeout=MAX_SCORE_SECONDS,
             metric=self._settings.program.metric.name,
@@ -354,11 +368,18 @@ class Workplace:
                     async with self._template(spec, confined, register) as loan:
                         return await scorer.score(spec, off_clock, loan)
             except ScorerFault:
-                if broken := await self.broken_seal():  # the cause, whatever the fault was
-                    raise ScorerFault(f"{broken}: put it back, then resume") from None
+                if broken := await self.broken_seal() or await self.broken_sandbox():  # the cause, whatever the fault
+                    raise LabError(broken) from None
                 if last:
                     raise
         raise AssertionError("unreachable")
+
+    async def _entered(self, confined: tiers.SandboxSpec) -> tuple[str, ...]:
+        """The command line that enters a sandbox. Raises LabError."""
+        try:
+            return tuple(tiers.command(confined))
+        except LabError as error:
+            raise LabError(await self.broken_sandbox() or error.what, hint=error.hint) from None
 
     def _template(
         self, spec: scorer.ScoreSpec, confined: tiers.SandboxSpec, register: ClockRegister

@@ -363,8 +363,19 @@ def open_log(start: Start, *, exclude: bool = True) -> Log:
         log = Log.create(paths.database)
         log.append([with_prior(_session_started(start), paths, program, start.slots, setup.device)])
     facts = following(log.state, start.before if begun else program, program, start.asked)
+    facts += _other_tier(log.state, setup.sandbox)
     log.append([_engine_started(start), *facts])
     return log
+
+
+def _other_tier(state: State, sandbox: tiers.SandboxReport) -> list[e.Body]:
+    """The event to log when another sandbox tier works here than with the session's last engine."""
+    was = state.engine.sandbox if state.engine else sandbox.tier
+    if was == sandbox.tier:
+        return []
+    why = "".join(f": {why}" for tier, ok, why in sandbox.tiers if tier == was and not ok)
+    text = f"the sandbox of runs is tier {sandbox.tier} from here on, and was tier {was}{why}"
+    return [e.Noted("warning" if why else "info", text)]
 
 
 def _engine_started(start: Start) -> e.EngineStarted:

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ _NETWORK_FILES = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManage
 
 _CONTAINED = {"contained": True, "supervised": True}  # RULES of `landlock.py` in tier A
 _FIRST_FD = 3  # of the files that bubblewrap reads; a shell knows numbers up to 9
+_SECOND_PROBE_SECONDS = 1.0  # after the first
 _INSTALLATION = ("bin", "lib", "lib64", "include", "share", "etc", "pyvenv.cfg")  # of a Python prefix
 
 NOTES: dict[Tier, str] = {
@@ -121,6 +123,22 @@ def probe(*, cuda: bool = True) -> SandboxReport:
     tiers, no_cuda = _try_cards() if cuda else (_try_tiers(), "")
     best = next(tier for tier, ok, _ in tiers if ok)
     return SandboxReport(best, NOTES[best], tiers, no_cuda)
+
+
+def failure(tier: Tier) -> str:
+    """Why a tier that worked does not work any more, or "": the probe is made anew (about 0.05 s), and once more before
+    that is believed. Without CUDA.
+    """
+    why = ""
+    for wait in (0.0, _SECOND_PROBE_SECONDS):
+        time.sleep(wait)
+        try:
+            ok, why = _run_probe(tier)
+        except (OSError, subprocess.TimeoutExpired):  # of this process: nothing follows for the sandbox
+            return ""
+        if ok:
+            return ""
+    return why
 
 
 def no_tier_hint(report: SandboxReport) -> str:
@@ -366,6 +384,14 @@ refused("read another process", lambda: open("/proc/%s/environ" % sys.argv[5]).r
 
 
 def _try_tier(tier: Tier) -> tuple[bool, str]:
+    try:
+        return _run_probe(tier)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return False, str(error)
+
+
+def _run_probe(tier: Tier) -> tuple[bool, str]:
+    """Raises OSError or TimeoutExpired."""
     if tier == "C":
         return True, "always available"
     if tier == "A" and shutil.which("bwrap") is None:
@@ -383,11 +409,8 @@ def _try_tier(tier: Tier) -> tuple[bool, str]:
                         readable=(base / "data", Path(sys.prefix), Path(sys.base_prefix)))  # fmt: skip
         argv = [sys.executable, "-I", "-S", "-c", _PROBE, str(base / "tree"), str(secret), str(base / "outside"),
                 str(s.getsockname()[1]), str(os.getpid())]  # fmt: skip
-        try:
-            done = subprocess.run(command(spec, argv), capture_output=True, text=True, timeout=20, cwd=base / "tree",
-                                  env={"PATH": os.defpath})  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return False, str(error)
+        done = subprocess.run(command(spec, argv), capture_output=True, text=True, timeout=20, cwd=base / "tree",
+                              env={"PATH": os.defpath})  # fmt: skip
     if done.returncode == 0:
         return True, "works here"
     lines = done.stderr.strip().splitlines()
