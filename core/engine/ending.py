@@ -17,10 +17,13 @@ class Ending(Generic[Kind]):
 
 
 SessionEnding = Ending[Literal["finished", "stopped", "crashed"]]
-RunEnding = Ending[Literal["stopped", "paused", "skipped", "pruned"]]  # of a run that the engine itself ends
+RunEnding = Ending[
+    Literal["stopped", "paused", "withdrawn", "skipped", "pruned"]
+]  # of a run that the engine itself ends
 
 RUN_STOPPED: RunEnding = Ending("stopped", "stopped")
 RUN_PAUSED: RunEnding = Ending("paused", "cut off by a pause")
 RUN_MADE_ROOM: RunEnding = Ending("paused", "made room for a scoring that had failed")
 RUN_SKIPPED: RunEnding = Ending("skipped", "skipped")
-RUN_WITHDRAWN: RunEnding = Ending("paused", "withdrawn while it waited for its slot")
+RUN_WITHDRAWN: RunEnding = Ending("withdrawn", "withdrawn while it waited for its slot")
+RUN_LEFT_MEMORY: RunEnding = Ending("withdrawn", f"{RUN_WITHDRAWN.reason}, as memory was short: it starts again alone")

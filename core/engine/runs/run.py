@@ -87,7 +87,11 @@ class Runs(EnginePart):
             if not live.again:
                 assert live.finished is not None
                 return live.finished
-            if live.ending == RUN_WITHDRAWN and self._has_changed(experiment, kind, commit):
+            if (
+                live.ending is not None
+                and live.ending.kind == "withdrawn"
+                and self._has_changed(experiment, kind, commit)
+            ):
                 assert live.finished is not None
                 return live.finished
             if live.measured_again != (before.measured_again if before else (0, 0, 0)):
@@ -379,7 +383,7 @@ class Runs(EnginePart):
         if finished.ended in FAILED and finished.metric is None and not explained:
             finished = await asyncio.to_thread(self._with_hint, live, finished)
         live.finished = finished
-        if live.ending is not None and live.ending.kind == "paused" and finished.ended == "abandoned":
+        if live.ending is not None and live.ending.kind in ("paused", "withdrawn") and finished.ended == "abandoned":
             live.again = True
         believed = self.pruner.believed
         await self.journal.write(finished)
@@ -524,7 +528,7 @@ def _cut_off(finished: e.RunFinished, ending: RunEnding) -> e.RunFinished:
         left = 1 / (finished.stopped_at or 1.0) - 1
         saved = round(left * finished.training_seconds, 3)
         return replace(finished, ended="killed", metric=None, reason=ending.reason, saved=saved)
-    reason = ending.reason if ending == RUN_WITHDRAWN else f"{ending.reason} before its end"
+    reason = ending.reason if ending.kind == "withdrawn" else f"{ending.reason} before its end"
     return replace(finished, ended="abandoned", metric=None, reason=reason, stopped_at=None, audit=False)
 
 

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Literal
 
 from core.clock import now
+from core.engine.ending import RUN_LEFT_MEMORY
 from core.engine.runs.ahead.disturbance import Disturbance, read_curve
 from core.engine.runs.ahead.room import Room
 from core.engine.runs.ahead.start_times import StartTimes
@@ -29,6 +30,7 @@ from core.record import events as e
 from core.record.pulse import DeviceReading
 
 LOOK_SECONDS = 0.2
+WITHDRAWN_AFTER = 2  # looks in a row at too little memory
 NOTED_AFTER = 5  # looks in a row: memory is short for a moment at times
 
 
@@ -47,6 +49,7 @@ class NextStarts(EnginePart):
     _stopped: set[str] = field(default_factory=set, init=False)  # slots whose runs lost too many steps
     _windows: dict[int, tuple[float, float]] = field(default_factory=dict, init=False)  # by the run beside the start
     _short: dict[str, int] = field(default_factory=dict, init=False)  # looks that found too little memory, by slot
+    _looks_short: int = field(default=0, init=False)  # in a row, while something starts up
     _noted: set[str] = field(default_factory=set, init=False)  # slots of which that was said
 
     async def watch(self) -> None:
@@ -55,7 +58,27 @@ class NextStarts(EnginePart):
             for name in self.slots.names:
                 if self.slots.may_offer(name) and await self._due(name):
                     self.slots.offer(name)
+            await self._look_at_memory()
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look_at_memory(self) -> None:
+        """Withdraw what starts up beside other runs while the machine has too little memory: these need it first."""
+        starts = [live for live in self.live.values() if live.waits and live.job is not None and live.ending is None]
+        words = await asyncio.to_thread(self._room.short) if starts else ""
+        self._looks_short = self._looks_short + 1 if words else 0
+        if self._looks_short < WITHDRAWN_AFTER:
+            return
+        for live in starts:
+            if live.waits and live.ending is None:
+                live.alone = True
+                live.end(RUN_LEFT_MEMORY)
+                await self._note(live.slot, f"the next run of {live.slot} is withdrawn while it waits: {words}")
+
+    async def _note(self, slot: str, text: str) -> None:
+        """Say once of a slot that memory is short."""
+        if slot not in self._noted:
+            self._noted.add(slot)
+            await self.journal.write(e.Noted("info", text))
 
     # --- whether and when ---
 
@@ -85,10 +108,8 @@ class NextStarts(EnginePart):
         if not words and name.startswith("gpu"):
             words = await asyncio.to_thread(self._room.on_card, name)
         self._short[name] = self._short.get(name, 0) + 1 if words else 0
-        if words and self._short[name] >= NOTED_AFTER and name not in self._noted:
-            self._noted.add(name)
-            text = f"the next run of {name} does not start up beside the present one: {words}"
-            await self.journal.write(e.Noted("info", text))
+        if words and self._short[name] >= NOTED_AFTER:
+            await self._note(name, f"the next run of {name} does not start up beside the present one: {words}")
         return not words and self.live.get(holder.run) is holder
 
     def _mode(self, slot: str) -> Literal["", "idle", "free"]:

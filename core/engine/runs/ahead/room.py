@@ -40,6 +40,12 @@ class Room:
             return room, ""
         return 0, f"{max(0, room) / _GB:.1f} GB of memory are free beside a run, and a run needs {peak / _GB:.1f}"
 
+    def short(self) -> str:
+        """Why a start should give back what it holds, in words, or "": the machine has less free than stays free."""
+        total = container.memory_total()
+        free = total - container.memory_used()
+        return "" if free >= total // _RESERVE else f"{max(0, free) / _GB:.1f} GB of {total / _GB:.1f} GB are free"
+
     def on_card(self, slot: str) -> str:
         """Why the card of a GPU slot has no room for a start beside a run, or ""."""
         memory = cards.memory_of(slot)
