@@ -94,6 +94,12 @@ class Ordered(dict[int, T]):
                 self._orders[order] = found
         return found
 
+    def place_of(self, order: Order[T], number: int) -> int | None:
+        """Where a record stands in `places`; None where it is not in this order."""
+        record = self.get(number)
+        key = None if record is None else order.key(record)
+        return None if key is None else bisect_left(self.places(order), (key, number))
+
     def memo(self, order: Order[T], name: Hashable, make: Callable[[list[Place]], V]) -> V:
         """The value of `make`, computed once for as long as nothing changes in `order`."""
         known = self._memo.get(order, {})

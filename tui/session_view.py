@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from core import views
 from core.client.live import Connection
+from core.ordered import Order
 from core.program.program import load
 from core.record import commands
 from core.record import events as e
@@ -28,6 +29,7 @@ from tui.paint.theme import Look
 
 T = TypeVar("T")
 MAX_DETAILS_KEPT = 32  # experiments whose long texts stay in memory
+JUDGED: Order[Experiment] = Order(lambda x: (x.ended or None) if x.verdict else None)
 
 
 class Source(Protocol):
@@ -195,13 +197,13 @@ class SessionView:
     @property
     def highest(self) -> int:
         """The highest experiment number."""
-        return self.once("highest", lambda: max(self.state.experiments, default=BASELINE))
+        return max(BASELINE, self.state.experiments.highest)
 
     @property
     def last_judged(self) -> Experiment | None:
         """The experiment with the newest verdict."""
-        ended = (x for x in self.state.experiments.values() if x.verdict and x.ended)
-        return self.once("last_judged", lambda: max(ended, key=lambda x: x.ended or 0.0, default=None))
+        judged = self.state.experiments.places(JUDGED)
+        return self.experiment(judged[-1][1]) if judged else None
 
     def experiment(self, number: int | None) -> Experiment | None:
         return None if number is None else self.state.experiments.get(number)

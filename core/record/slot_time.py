@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from core.record import events as e
 from core.record.events import Body
-from core.record.state import BASELINE, HUMAN, HeldTime, Run, SlotTime, State
+from core.record.state import BASELINE, HUMAN, Experiment, HeldTime, Run, SlotTime, State
 
 OFF = "off"  # no engine held the session
 # What a slot's time is spent on, in the order in which it is shown, with its words. A new kind is a line here, and a
@@ -150,12 +150,17 @@ def _next(state: State) -> Iterator[str]:
         yield from _forever("starting")
     last = "idle"
     if state.state == "running":
-        waiting = [state.experiments[n] for n in state.live if n != BASELINE]
-        yield from ("starting" for x in waiting if x.phase in ("queued", "checking") and x.live_run is None)
+        ready = (x for x in _waiting(state) if x.phase in ("queued", "checking") and x.live_run is None)
+        yield from ("starting" for _ in ready)
         yield from ("person" for _ in state.approvals)
-        thinking = any(x.phase in ("thinking", "waiting") for x in waiting)
+        thinking = any(x.phase in ("thinking", "waiting") for x in _waiting(state))
         last = "idle" if not thinking else "person" if state.researcher == HUMAN else "researcher"
     yield from _forever(last)
+
+
+def _waiting(state: State) -> Iterator[Experiment]:
+    """Experiments without a verdict, one by one: a long session may have hundreds that are to be repeated."""
+    return (state.experiments[n] for n in state.live if n != BASELINE)
 
 
 def _forever(word: str) -> Iterator[str]:

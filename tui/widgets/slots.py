@@ -90,7 +90,7 @@ class SlotsPane(Pane):
             lines.append(strip_of([(f"and {hidden + 1} more slots, {busy} busy", look["dim"])], width, look["text"]))
         lines += self._devices(shown, width, height - len(lines))
         if height > len(lines):
-            lines.append(strip_of(self._queue(), width, look["text"]))
+            lines.append(strip_of(self._queue(width), width, look["text"]))
         return lines
 
     def _devices(self, shown: set[str], width: int, room: int) -> list[Strip]:
@@ -208,17 +208,24 @@ class SlotsPane(Pane):
         """The run that has each slot: not the one that starts up beside it."""
         return {name: run for name, _, run in at_present(self.view.state) if run is not None}
 
-    def _queue(self) -> list[Part]:
-        """Live experiments without a slot: thinking, checking, queued, starting up beside a run, or to be repeated."""
+    def _queue(self, width: int) -> list[Part]:
+        """Live experiments without a slot: thinking, checking, queued, starting up beside a run, or to be repeated; as
+        many as `width` cells show.
+        """
         look, state = self.look, self.view.state
         placed = {BASELINE, *(run.experiment for run in self._in_slots().values())}
-        waiting = [state.experiments[n] for n in state.live if n not in placed]
-        parts: list[Part] = [(left("next", self._name_cells), look["title"])] if waiting else []
+        waiting = (state.experiments[n] for n in state.live if n not in placed)
+        parts: list[Part] = []
+        alive, room = self.view.connection.status != "dead", width
         for x in waiting:
-            alive = self.view.connection.status != "dead"
+            if not parts:
+                parts.append((left("next", self._name_cells), look["title"]))
             starts = x.live_run.phase if x.live_run is not None and alive else None
             words = f"{x.verdict}, to be repeated   " if x.verdict else f"{starts or self.view.phase_of(x)}   "
             parts += [(f"#{x.number} ", look["accent"]), (words, look["dim"])]
+            room -= len(words) + 2
+            if room <= 0:
+                break
         return parts
 
 

@@ -205,11 +205,11 @@ async def test_rows_are_filtered_and_sorted(show: Show) -> None:
         kept = {n for n, x in source.state.experiments.items() if x.verdict == "kept"}
         await until(pilot, lambda: set(board.order) == kept)
         await pilot.press("escape")
-        await until(pilot, lambda: board.order == everything)
+        await until(pilot, lambda: list(board.order) == everything)
         await pilot.press("s")
         live = set(source.state.live)  # what is in progress is first
         newest = sorted(everything, key=lambda n: (n in live, n), reverse=True)
-        assert board.sort == "number" and board.order == newest
+        assert board.sort == "number" and list(board.order) == newest
 
 
 async def test_a_stream_is_filtered(show: Show) -> None:

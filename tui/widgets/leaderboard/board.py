@@ -14,8 +14,18 @@ from core.record.state import BASELINE, Experiment
 from tui.paint.cells import Part, fit, left, right, strip_of
 from tui.session_view import SessionView
 from tui.user_settings import remember, remembered
-from tui.widgets.leaderboard.columns import DEFAULT_NAMES, NAMES, Column, fitting, order, word_of
+from tui.widgets.leaderboard.columns import (
+    DEFAULT_NAMES,
+    NAMES,
+    Column,
+    fitting,
+    is_active,
+    order,
+    ranking,
+    word_of,
+)
 from tui.widgets.leaderboard.listing import RowsPane
+from tui.widgets.leaderboard.rows import Listed
 
 SORTS = ("metric", "number", "change", "verdict")  # the order of the key `s`; the other shown columns come after
 VERDICTS: tuple[tuple[str, str], ...] = (  # the groups of the key `v`: name, search
@@ -62,21 +72,20 @@ class BoardPane(RowsPane):
         return self.view.selected
 
     def poll(self) -> None:
-        made = (self.view.state.seq, self.sort, self.reverse, self.filter, self.verdicts)
+        made = (self.view.log_version, self.sort, self.reverse, self.filter, self.verdicts)
         if made == self._made:
             return
         self._made = made
         state = self.view.state
         wanted = f"{self.filter} {VERDICTS[self.verdicts][1]}".strip()
-        chosen = list(state.experiments.values())
-        if wanted:
-            passes = views.search(wanted, state)
-            chosen = [x for x in chosen if passes(x)]
-        active = set(state.live) - {BASELINE}  # a set: of ten thousand, hundreds may wait for a repeat
-        live = sorted((x.number for x in chosen if x.number in active), reverse=True)
-        ended = [x for x in chosen if x.number not in active]
-        self.order = [*live, *order(ended, self.sort, self.reverse, self.view)]
-        self.places = {number: row for row, number in enumerate(self.order)}
+        if not wanted:
+            self.order = ranking(state.experiments, self.sort, self.reverse, state.metric)
+            return
+        passes = views.search(wanted, state)
+        chosen = [x for x in state.experiments.values() if passes(x)]
+        live = sorted((x.number for x in chosen if is_active(x)), reverse=True)
+        ended = [x for x in chosen if not is_active(x)]
+        self.order = Listed([*live, *order(ended, self.sort, self.reverse, state.metric)])
 
     def set_sort(self, name: str) -> None:
         """Sort by a column; when it is the present one, reverse the order."""
@@ -109,7 +118,7 @@ class BoardPane(RowsPane):
     def _refill(self) -> None:
         self._top = 0
         self.poll()
-        if self.cursor is not None and self.cursor not in self.places:
+        if self.cursor is not None and self.order.place(self.cursor) is None:
             self.choose(None)
         self.flush()
 
@@ -168,7 +177,7 @@ class BoardPane(RowsPane):
 
     def _row(self, x: Experiment, columns: list[tuple[Column, int]], width: int) -> Strip:
         look, word = self.look, word_of(x, self.view)
-        live = x.number in self.view.state.live and x.number != BASELINE  # without a verdict, or being repeated
+        live = is_active(x)  # without a verdict, or being repeated
         sign = x.verdict if x.verdict and x.number != BASELINE else word  # a repeated one keeps the sign of provisional
         role = look["accent"] if live and not x.verdict else look.verdict(sign)
         best = x.number == self.view.state.best and x.metric is not None
@@ -192,8 +201,9 @@ class BoardPane(RowsPane):
     def choose(self, experiment: int | None) -> None:
         """Put the cursor on an experiment (None: no cursor, the screen follows the newest again)."""
         self.view.selected = experiment  # before the message: the next command is about this one
-        if experiment is not None and experiment in self.places:
-            self.reveal(self.places[experiment])
+        place = None if experiment is None else self.order.place(experiment)
+        if place is not None:
+            self.reveal(place)
         self.post_message(self.Chosen(experiment))
         self.flush()
 

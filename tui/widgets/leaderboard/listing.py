@@ -13,6 +13,7 @@ from textual.strip import Strip
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, strip_of
 from tui.session_view import SessionView
+from tui.widgets.leaderboard.rows import Listed, Rows
 
 Make = Callable[[], list[int]]
 Paint = Callable[[int, int], list[Part]]  # place in the list, width -> parts
@@ -25,8 +26,7 @@ class RowsPane(Pane):
 
     def __init__(self, view: SessionView, *, id: str | None = None) -> None:
         super().__init__(view, id=id)
-        self.order: list[int] = []
-        self.places: dict[int, int] = {}  # row by experiment
+        self.order: Rows = Listed()
         self._top = 0
 
     @property
@@ -34,17 +34,19 @@ class RowsPane(Pane):
         raise NotImplementedError
 
     def foot(self) -> list[Part]:
-        if self.cursor is None or self.cursor not in self.places:
-            return []
-        return [(f"{self.places[self.cursor] + 1:,} of {len(self.order):,}", self.look["dim"])]
+        place = self._place
+        return [] if place is None else [(f"{place + 1:,} of {len(self.order):,}", self.look["dim"])]
+
+    @property
+    def _place(self) -> int | None:
+        """The cursor's row."""
+        return None if self.cursor is None else self.order.place(self.cursor)
 
     def move(self, rows: int) -> None:
         if not self.order:
             return
-        if self.cursor is None or self.cursor not in self.places:
-            self.choose(self.order[min(self._top, len(self.order) - 1)])
-            return
-        place = self.places[self.cursor] + rows
+        place = self._place
+        place = self._top if place is None else place + rows
         self.choose(self.order[max(0, min(len(self.order) - 1, place))])
 
     def choose(self, experiment: int) -> None:
@@ -106,9 +108,8 @@ class Listing(RowsPane):
         if of == self._made:
             return
         self._made = of
-        self.order = self._make()
-        self.places = {number: row for row, number in enumerate(self.order)}
-        if self.cursor not in self.places:
+        self.order = Listed(self._make())
+        if self._place is None:
             self.cursor = self.order[0] if self.order else None
 
     def paint_key(self) -> Hashable:
@@ -128,9 +129,10 @@ class Listing(RowsPane):
         return lines
 
     def choose(self, experiment: int) -> None:
-        if experiment in self.places:
+        place = self.order.place(experiment)
+        if place is not None:
             self.cursor = experiment
-            self.reveal(self.places[experiment])
+            self.reveal(place)
             self.post_message(self.Moved(experiment))
             self.flush()
 
