@@ -75,11 +75,11 @@ def best_steps(state: State, order: Iterable[Experiment]) -> list[tuple[int, flo
     included: simpler code may be kept with a metric that is no better.
     """
     found: list[tuple[int, float]] = []
-    held = state.baseline.metric if state.baseline else None
+    held, metric = state.baseline.metric if state.baseline else None, state.metric
     for x in order:
         if x.verdict != "kept" or x.metric is None or not math.isfinite(x.metric):
             continue
-        if x.number == state.best or held is None or state.metric.better(x.metric, held):
+        if x.number == state.best or held is None or metric.better(x.metric, held):
             found.append((x.number, x.metric))
             held = x.metric
     return found

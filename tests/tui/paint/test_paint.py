@@ -208,7 +208,7 @@ def test_the_chart_follows_the_best_and_ignores_outliers() -> None:
     up = series_of(state_of(experiments=48, direction="max"))
     assert [m for _, m in up.steps] == sorted(m for _, m in up.steps)
     assert up.high > max(m for _, m in up.steps)
-    assert series_of(State()).points == []
+    assert not series_of(State()).points
 
 
 def test_a_late_verdict_does_not_lower_the_best_line() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
-from rich.style import Style
 from textual import events
 from textual.message import Message
 from textual.strip import Strip
@@ -18,11 +17,9 @@ from tui.paint.canvas import Pane, joined
 from tui.paint.cells import Part, brief, parts_width, strip_of
 from tui.session_view import SessionView
 from tui.widgets.leaderboard.columns import small
-from tui.widgets.progress.series import AXES, Axis, Point, Series, series_of
+from tui.widgets.progress.dots import Cell, KeptDots, topmost
+from tui.widgets.progress.series import AXES, OFF, Axis, Point, Points, Series, by_number, series_of
 
-# Of several experiments in one cell, the one with the highest rank is shown.
-_RANK = {"kept": 6, "provisional": 5, "running": 4, "discarded": 3, "pruned": 2, "crashed": 1, "rejected": 1}
-OFF = "off the scale"
 ZOOMS = (1000, 300, 100, 30)  # newest experiments that are shown
 
 
@@ -42,20 +39,18 @@ class ChartPane(Pane):
         self.axis: Axis = "experiments"
         self.newest = 0  # experiments that are shown; 0: all
         self._series = Series()
-        self._signs: set[str] = set()  # verdicts and marks in the chart, for the legend
+        self._dots = KeptDots()
         self._made: Hashable = None
         self._plotted: list[list[Part]] = []
         self._plotted_for: Hashable = None
-        self._columns: list[int] = []  # of each dot, for the mouse
+        self._lines_drawn: list[list[Part]] = []  # band and line of the best
+        self._lines_drawn_for: Hashable = None
         self._left = 0  # cells before the plot
 
     def poll(self) -> None:
-        made = (self.view.state.seq, id(self.view.state), self.axis, self.newest)
+        made = (self.view.log_version, self.axis, self.newest)
         if made != self._made:
             self._series = series_of(self.view.state, self.axis, self.newest)
-            points = self._series.points
-            self._signs = {point.verdict for point in points} | {"certified" for point in points if point.certified}
-            self._signs |= {OFF for point in points if point.verdict == "discarded" and self._off(point)}
             self._made = made
 
     def paint_key(self) -> Hashable:
@@ -78,7 +73,7 @@ class ChartPane(Pane):
 
     def beside(self, experiment: int | None, step: int) -> int | None:
         """The experiment `step` dots from this one (None: the newest dot); None without dots."""
-        numbers = [point.number for point in self._series.points]
+        numbers = self._series.numbers
         if not numbers:
             return None
         at = numbers.index(experiment) + step if experiment in numbers else len(numbers) - 1
@@ -86,11 +81,13 @@ class ChartPane(Pane):
 
     def on_click(self, event: events.Click) -> None:
         """Pick the dot nearest to the clicked column."""
-        column = event.x - 2 * self.framed - self._left
-        if column < 0 or not self._columns:
+        column, width = event.x - 2 * self.framed - self._left, self.size.width - 4 * self.framed - self._left
+        points = self._series.points
+        if column < 0 or not points:
             return
-        near = min(range(len(self._columns)), key=lambda i: (abs(self._columns[i] - column), -i))
-        self.post_message(self.Picked(self._series.points[near].number, event.chain == 2))
+        columns = [self._column(point.x, width) for point in points]
+        near = min(range(len(columns)), key=lambda i: (abs(columns[i] - column), -i))
+        self.post_message(self.Picked(points[near].number, event.chain == 2))
 
     def heading(self) -> list[Part]:
         metric = self.view.state.metric
@@ -125,10 +122,10 @@ class ChartPane(Pane):
         """Each sign in the chart and its meaning."""
         look, out = self.look, list[Part]()
         for word in ("kept", "certified", "provisional", "discarded", "crashed", "rejected", "pruned"):
-            if word in self._signs:
+            if word in self._series.signs:
                 sign = look.glyph("point" if word == "kept" else word)
                 out += [(sign, look.verdict(word)), (f" {word}  ", look["dim"])]
-        if OFF in self._signs:
+        if OFF in self._series.signs:
             out += [(self._off_sign, look.verdict("discarded")), (f" {OFF}  ", look["dim"])]
         return out
 
@@ -151,7 +148,7 @@ class ChartPane(Pane):
 
     def body(self, width: int, height: int) -> list[Strip]:
         look, series = self.look, self._series
-        if not series.steps and all(point.metric is None for point in series.points):
+        if not series.steps and not series.has_results:
             return [strip_of([("  " + words, look["dim"])], width, look["text"]) for words in self._baseline()]
         if height < 4 or width < 24:
             return []
@@ -205,6 +202,15 @@ class ChartPane(Pane):
 
     def _plot(self, width: int, rows: int) -> list[list[Part]]:
         """Rows of cells: the band, the line of the best over it, the dots on top."""
+        look, series = self.look, self._series
+        shown = (series.window, tuple(series.steps), self.view.state.sigma, width, rows, look.name, look.ascii)
+        if shown != self._lines_drawn_for:
+            self._lines_drawn, self._lines_drawn_for = self._lines_of_best(width, rows), shown
+        grid = [row.copy() for row in self._lines_drawn]
+        self._cursor(grid, width, rows)
+        return [joined(row) for row in grid]
+
+    def _lines_of_best(self, width: int, rows: int) -> list[list[Part]]:
         look = self.look
         grid: list[list[Part]] = [[(" ", look["text"])] * width for _ in range(rows)]
         band, line = self._band(width, rows), self._steps(width, rows)
@@ -214,19 +220,23 @@ class ChartPane(Pane):
                     grid[y][x] = (line.text(x, y), look["line"])
                 elif band.any(x, y):
                     grid[y][x] = (band.text(x, y), look["band"])
-        self._columns = [self._column(point.x, width) for point in self._series.points]
-        self._cursor(grid, rows)
-        for (y, x), (_, sign, style) in self._dots(rows).items():
-            grid[y][x] = (sign, style)
-        return [joined(row) for row in grid]
+        return grid
 
-    def _cursor(self, grid: list[list[Part]], rows: int) -> None:
-        """Draw a vertical line through the selected experiment."""
-        place = next((i for i, p in enumerate(self._series.points) if p.number == self.view.selected), None)
-        if place is not None:
-            for row in grid[:rows]:
-                if row[self._columns[place]][0] == " ":
-                    row[self._columns[place]] = (self.look.glyph("cursor"), self.look["key"])
+    def _cursor(self, grid: list[list[Part]], width: int, rows: int) -> None:
+        """Draw the dots, with a vertical line through the selected experiment."""
+        found = self.view.experiment(self.view.selected)
+        chosen = None if found is None else self._series.point(found.number)
+        if chosen is not None:
+            column = self._column(chosen.x, width)
+            for row in grid:
+                if row[column][0] == " ":
+                    row[column] = (self.look.glyph("cursor"), self.look["key"])
+        for (y, x), point in self._tops(width, rows).items():
+            grid[y][x] = self._sign(point)
+        if chosen is not None:
+            y, x = self._cell(chosen, width, rows)
+            sign, style = self._sign(chosen)
+            grid[y][x] = (sign, style + self.look.overlay("cursor"))
 
     def _off(self, point: Point) -> bool:
         """Whether its metric is outside the chart, so that its sign is at the edge."""
@@ -237,25 +247,31 @@ class ChartPane(Pane):
         """Sign of a discarded experiment that is off the scale: it points to its place."""
         return self.look.glyph("up" if self.view.state.metric.direction == "min" else "down")
 
-    def _dots(self, rows: int) -> dict[tuple[int, int], tuple[int, str, Style]]:
-        """(row, column) -> (rank, sign, style) of the experiment with the highest rank in that cell."""
-        look = self.look
-        top: dict[tuple[int, int], tuple[int, str, Style]] = {}
+    def _tops(self, width: int, rows: int) -> dict[Cell, Point]:
+        """The experiment that each cell shows."""
+        series, state = self._series, self.view.state
+
+        def place(point: Point) -> Cell:
+            return self._cell(point, width, rows)
+
+        if not isinstance(series.points, Points):
+            return topmost(series.points, place)
+        scale = (series.window, width, rows, state.metric.direction)
+        return self._dots.follow(state.experiments, by_number, place, scale)
+
+    def _cell(self, point: Point, width: int, rows: int) -> Cell:
+        """Row and column of a dot; without a result it is where the worst would be."""
         worse = 0 if self.view.state.metric.direction == "min" else rows - 1
-        for column, point in zip(self._columns, self._series.points, strict=True):
-            y = worse if point.metric is None else self._row(point.metric, rows)
-            chosen = point.number == self.view.selected
-            rank = 99 if chosen else 7 if point.certified else _RANK.get(point.verdict, 0)
-            if (point.verdict == "skipped" and not chosen) or rank < top.get((y, column), (-1, "", Style()))[0]:
-                continue
-            sign = look.glyph("point" if point.verdict == "kept" else point.verdict)
-            if point.certified:
-                sign = look.glyph("certified")
-            elif self._off(point) and point.verdict == "discarded":
-                sign = self._off_sign
-            style = look.verdict(point.verdict)
-            top[y, column] = (rank, sign, style + look.overlay("cursor") if chosen else style)
-        return top
+        return worse if point.metric is None else self._row(point.metric, rows), self._column(point.x, width)
+
+    def _sign(self, point: Point) -> Part:
+        look = self.look
+        sign = look.glyph("point" if point.verdict == "kept" else point.verdict)
+        if point.certified:
+            sign = look.glyph("certified")
+        elif self._off(point) and point.verdict == "discarded":
+            sign = self._off_sign
+        return sign, look.verdict(point.verdict)
 
     def _band(self, width: int, rows: int) -> Dots:
         """Sparse dots within sigma of the best at each time: differences in this band may be noise."""
