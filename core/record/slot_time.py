@@ -192,6 +192,11 @@ def device_time(state: State, now: float) -> tuple[float, float]:
     return state.device_hours + more, state.device_usd + more * price
 
 
+def device_rate(state: State) -> float:
+    """Dollars that the devices cost an hour while an engine holds the session."""
+    return _devices(state) * (state.budget.get("device_usd_per_hour") or 0.0)
+
+
 def dollars(state: State, now: float) -> float:
     """Dollars spent up to `now`: the model's and the devices'."""
     return state.usd + device_time(state, now)[1]

@@ -13,6 +13,7 @@ from core.clock import now
 from core.engine.ending import Ending
 from core.engine.lifecycle import Lifecycle
 from core.engine.proposing.proposer import Proposer, back_off
+from core.engine.proposing.time_left import RECENT, runs_to_begin, seconds_left, thought_seconds
 from core.engine.runs.slots import Slots
 from core.engine.startup.program_file import ProgramFile
 from core.engine.startup.setup import EnginePart
@@ -27,7 +28,6 @@ from core.record.state import BASELINE, HUMAN, Experiment, State
 from core.research.protocol import Researcher
 
 RECENT_PROPOSALS = 5  # whose cost says what the next may cost
-RECENT_EXPERIMENTS = 24  # whose times say how many thoughts the slots need; some have not run yet
 
 
 def _counts(x: Experiment) -> bool:
@@ -62,7 +62,7 @@ class Lookahead(EnginePart):
         self._proven: Researcher | None = None  # the one that has made a proposal: another thinks alone at first
         self._expected: dict[int, float] = {}  # dollars of the next answer, of thoughts that may ask for one
         self._unknown_price_logged = False
-        self._time_over = False
+        self._time_over = self._said_short = False
         self.stuck = False  # the researcher cannot work until a person has put something right
 
     @property
@@ -103,6 +103,7 @@ class Lookahead(EnginePart):
                         carry(number)  # it was cancelled as it was committed
                     self.lifecycle.wake()
                 if not self._may_think() or not await self._begin(carry):
+                    await self._say_time_is_short()
                     rest = [self._rest] if self._rest and not self._rest.done() else []
                     await self._anything((*self._thoughts.values(), *rest))
         finally:
@@ -167,7 +168,27 @@ class Lookahead(EnginePart):
         room = queue + idle - len(state.ready)
         if state.approvals or state.approve:
             room = min(room, slots - len(state.approvals))
+        if (more := self._time_for()) is not None:
+            room = min(room, more)
         return min(room, self._minds(), max(1, idle, self._pace(slots)))
+
+    def _time_for(self) -> int | None:
+        """The number of thoughts whose runs can begin before the session's time is over; None: it is no limit."""
+        left = seconds_left(self.state, self.settings.budget, now())
+        if self._waits_for_person or left is None or left <= 0:
+            return None
+        if (thought_seconds(self.state) or 0.0) >= left:
+            return 0
+        runs = runs_to_begin(self.state, now(), left)
+        return None if runs is None else max(0, runs - len(self.state.queue))
+
+    async def _say_time_is_short(self) -> None:
+        """Log once that no more proposals are made, as their runs could not begin."""
+        if self._said_short or self._thoughts or self._time_for() != 0:
+            return
+        self._said_short = True
+        text = "no more proposals are made: their runs could not begin before the session's time is over"
+        await self.journal.write(e.Noted("info", text))
 
     def _minds(self) -> int:
         """The number of thoughts that the researcher may have at once."""
@@ -178,12 +199,12 @@ class Lookahead(EnginePart):
 
     def _pace(self, slots: int) -> int:
         """The number of runs that end during one thought, as of late."""
-        made = list(islice(reversed(self.state.experiments.values()), RECENT_EXPERIMENTS))
-        thoughts = [x.thinking_seconds for x in made if x.thinking_seconds > 0]
+        made = islice(reversed(self.state.experiments.values()), RECENT)
+        thought = thought_seconds(self.state)
         runs = [r.wall_seconds for x in made for r in x.runs[:1] if r.ended == "done" and r.wall_seconds > 0]
-        if not thoughts or not runs:
+        if thought is None or not runs:
             return 1
-        return math.ceil(slots * mean(thoughts) / mean(runs))
+        return math.ceil(slots * thought / mean(runs))
 
     def _enough(self) -> bool:
         """Whether as many experiments are judged or under way as a person asked for before a stop."""
