@@ -27,12 +27,17 @@ _KEYCTL_JOIN_SESSION_KEYRING = 1
 
 def execute(
     spec: dict[str, Any], channel: int, output: int, gid: int | None, group: ControlGroup | None = None,
-    low: LowPriority | None = None,
+    low: LowPriority | None = None, *, shim: int, locks: tuple[int, ...] = (),
 ) -> NoReturn:  # fmt: skip
     """Become the run's command. `channel` and `output`: descriptors; `gid`: see `unused_gid`; `group`: to enter; `low`:
-    to begin with.
+    to begin with. `shim`: the process that forked this one, without which it ends, and `locks`: what is held for that
+    one's life alone.
     """
     try:
+        # At once: it may be frozen in its group, and what nobody supervises would wait there for ever.
+        _end_with(shim)
+        for descriptor in locks:
+            os.close(descriptor)
         os.setsid()
         if spec["beside"]:
             os.nice(19)
@@ -40,7 +45,7 @@ def execute(
             group.enter()
         _join_empty_keyring()
         _set_gid(gid)
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # a change of the group takes it back
+        _end_with(shim)  # a change of the group took it back
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (output, 1), (output, 2)):
             os.dup2(source, target, inheritable=True)
@@ -62,6 +67,13 @@ def execute(
     except BaseException as error:
         os.write(2, f"could not start {spec['argv'][0]}: {error}\n".encode(errors="replace"))
     finally:
+        os._exit(127)
+
+
+def _end_with(parent: int) -> None:
+    """Die with the parent, however that ends, now too."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
         os._exit(127)
 
 

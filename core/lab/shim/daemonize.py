@@ -41,8 +41,8 @@ def acquire(lock: int) -> bool:
     return False
 
 
-def detach(folder: str) -> int:
-    """Leave the starter's session. Returns, in the shim alone, the pipe for `report_start`."""
+def detach(folder: str) -> tuple[int, int]:
+    """Leave the starter's session. Returns, in the shim alone, the pipe for `report_start` and the lock."""
     reader, writer = os.pipe()
     if os.fork():
         os.close(writer)
@@ -69,7 +69,7 @@ def detach(folder: str) -> int:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     os.close(reader)
-    return writer
+    return writer, lock
 
 
 def report_start(writer: int, answer: str) -> None:

@@ -60,10 +60,10 @@ _MAX_HELD_SECONDS = 3600.0  # in case no engine returns to release a held run
 
 
 class Shim:
-    """One run, from start to exit file. `spec` is the `spec.json` of `core.lab.runner`."""
+    """One run, from start to exit file. `spec` is the `spec.json` of `core.lab.runner`; `lock`: held for life."""
 
-    def __init__(self, spec: dict[str, Any]) -> None:
-        self.spec = spec
+    def __init__(self, spec: dict[str, Any], lock: int) -> None:
+        self.spec, self.lock = spec, lock
         self.folder: str = spec["folder"]
         self.log = OutputLog(self.path("output.log"))
         self.curve = Curve(self.path("curve.tsv"))
@@ -124,9 +124,10 @@ class Shim:
         with suppress(OSError):
             fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
         self.started = self.clock = time.monotonic()
+        shim, locks = os.getpid(), (self.lock, *((self.group.lock,) if self.group else ()))
         self.child = os.fork()
         if self.child == 0:
-            execute(self.spec, theirs.fileno(), writer, self.gid, self.group, self.low)
+            execute(self.spec, theirs.fileno(), writer, self.gid, self.group, self.low, shim=shim, locks=locks)
         theirs.close()
         os.close(writer)
         os.set_blocking(self.pipe, False)
@@ -558,9 +559,9 @@ class Shim:
 def main() -> None:
     with open(sys.argv[1]) as file:
         spec = json.load(file)
-    starter = detach(spec["folder"])
+    starter, lock = detach(spec["folder"])
     try:
-        shim = Shim(spec)
+        shim = Shim(spec, lock)
         shim.start()
     except Exception as error:
         report_start(starter, f"{type(error).__name__}: {error}")

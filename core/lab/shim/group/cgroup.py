@@ -27,7 +27,7 @@ class ControlGroup:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._lock = -1
+        self.lock = -1
 
     @classmethod
     def make(cls, base: str, *, memory: int = 0, threads: int = 0) -> ControlGroup | None:
@@ -59,8 +59,8 @@ class ControlGroup:
     def _create(self) -> bool:
         try:
             os.mkdir(self.path, 0o700)
-            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return False
         return os.path.isdir(self.path)
@@ -124,9 +124,9 @@ class ControlGroup:
             self.kill()
         if ended:
             _remove(self.path)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        if self.lock >= 0:
+            os.close(self.lock)
+            self.lock = -1
         return ended
 
     def _hold(self, value: int) -> bool:
