@@ -47,8 +47,8 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "keys": ("screen.random_keys", "random keys, clicks and resizes on a live session (ten minutes; MINUTES SEED)"),
     "soak": ("soak", "500 experiments with a model server that fails one time in five (minutes)"),
     "day": (
-        "day",
-        "a day in an hour: one-second runs while engine, app, runs and scorers are killed (an hour; EXPERIMENTS)",
+        "day.killed_session",
+        "a day in an hour: one-second runs while engine, app, runs, scorers are killed (an hour; EXPERIMENTS)",
     ),
     "prepare": ("nanotrain.prepare_text", "tokenizing a large corpus by threads and by processes (minutes; MB)"),
     "prune": ("early_stops", "early stops of recorded sessions: what they save and lose (SESSION…)"),
