@@ -319,3 +319,31 @@ async def test_the_fault_of_a_shim_that_could_write_no_result_is_told(job: Make)
     result = await one.kill("enough")
     assert result.ended == "abandoned"
     assert result.reason.startswith("the shim that supervises the run failed: IsADirectoryError"), result.reason
+
+
+async def test_a_held_run_that_is_killed_as_it_is_released_ends(job: Make) -> None:
+    """Its data cannot be sent any more; the shim went on trying, and the slot was blocked for an hour."""
+    one = await start(job("ready()", channel=True, hold=True))
+    await until(lambda: one.phase == "ready")
+    shim, process = one.status["shim"][1], one.status["job"][1]
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        os.kill(process, signal.SIGKILL)
+        one.release()
+    finally:
+        os.kill(shim, signal.SIGCONT)
+    result = await asyncio.wait_for(one.wait(), 60)
+    assert result.ended == "crashed" and result.exit_code == -signal.SIGKILL and result.seconds == 0.0
+
+
+async def test_a_held_run_that_closed_its_channel_ends_at_its_release(job: Make) -> None:
+    program = """
+    channel.send(json.dumps({"type": "ready"}).encode())
+    channel.close()
+    while True: time.sleep(1)
+    """
+    one = await start(job(program, channel=True, hold=True))
+    await until(lambda: one.phase == "ready")
+    one.release()
+    result = await asyncio.wait_for(one.wait(), 60)
+    assert (result.ended, result.reason) == ("crashed", "closed its control channel before it got its data")

@@ -56,6 +56,7 @@ _SIGNALS = {
     "SIGILL": "an instruction that this processor does not have", "SIGSYS": "a system call that the sandbox refuses",
 }  # fmt: skip
 _READ_SHARE, _READ_SECONDS = 0.05, 0.5  # of a processor, to read what is printed by a run whose turn has not come
+_DEAF_SECONDS = 1.0  # for a run that takes no data to end by itself, which says more
 _MAX_HELD_SECONDS = 3600.0  # in case no engine returns to release a held run
 
 
@@ -88,6 +89,7 @@ class Shim:
         self.names = NewNames()
         self.gid = unused_gid() if spec["tier"] == "B" else None
         self.terminated = False
+        self.deaf_at = 0.0  # when its data could not be sent
         self.supervisor: Any = None  # of the filter
         self.confined: bool = spec["tier"] == "C"  # once the sandbox has sent its packet
         signal.signal(signal.SIGTERM, self._on_signal)  # before any process knows this pid
@@ -170,8 +172,7 @@ class Shim:
             if now >= due:
                 return ended, reason
             if self.phase == "ready":
-                if self.released():
-                    self.send_data()
+                if self.released() and not self.deaf_at and self.send_data():
                     continue
                 due = min(due, now + _RELEASE_POLL_SECONDS)
             if self.supervisor is not None and self.supervisor.waits:
@@ -287,6 +288,8 @@ class Shim:
             allowance = spec["saving_seconds"]
             reason = f"was killed: still running {allowance:g} s after it reported the end of training"
             return (self.clock_end or 0.0) + allowance + self.lost - self.lost_before, "overtime", reason
+        if self.phase == "ready" and self.deaf_at:
+            return self.deaf_at + _DEAF_SECONDS, "crashed", "closed its control channel before it got its data"
         if self.phase == "ready":
             return self.started + spec["startup_seconds"] + _MAX_HELD_SECONDS, "killed", "no engine released it"
         if self.phase == "starting":
@@ -465,14 +468,18 @@ class Shim:
     def released(self) -> bool:
         return os.path.exists(self.path("go"))
 
-    def send_data(self) -> None:
-        """Send the data; the clock starts here. A plain command that asks late keeps its running clock."""
-        assert self.control is not None
+    def send_data(self) -> bool:
+        """Send the data; the clock starts here. A plain command that asks late keeps its running clock. False when the
+        run takes none: it has ended, or closed the channel.
+        """
+        if self.control is None:
+            self.deaf_at = time.monotonic()
+            return False
         try:
             fds = open_read_only(list(self.spec["train_files"].values()), self.spec["tier"])
         except OSError as error:
             self.reported["no_data"] = f"could not open the training data: {error.strerror}: {error.filename}"
-            return
+            return False
         self.take_turn()
         if self.off_clock and not self.spec["beside"]:
             self.off_clock.release(self.pids)
@@ -484,7 +491,8 @@ class Shim:
         try:
             self.control.sendmsg([json.dumps(message).encode()], ancillary)
         except OSError:
-            return
+            self.deaf_at = time.monotonic()
+            return False
         finally:
             for fd in fds:
                 os.close(fd)
@@ -496,6 +504,7 @@ class Shim:
             self.phase, self.lost_before = "training", self.lost
             self.curve.restart()
         self.write_status()
+        return True
 
     # --- files for the engine -------------------------------------------------------------------------------------
 
