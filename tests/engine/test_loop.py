@@ -125,6 +125,11 @@ def test_the_best_result_is_kept_when_it_is_in_conflict_with_the_moved_best(tmp_
     assert state.experiments[2].parent == 0 and state.experiments[2].verdict == "kept", state.experiments[2].reason
     assert state.best == 2 and state.best_metric == min(v for x in state.experiments.values() for v in x.values)
     assert state.total == 2 and "RATE = 0.32" in git(project, "show", "autoresearch/s:train.py")
+    for _ in range(2):  # another engine finds the same, and does not say it again
+        said = [note.text for note in state.notes if "does not go together with #1" in note.text]
+        assert len(said) == 1, state.notes
+        with engine(project, researcher="scripted", script=str(script), slots="cpu:2") as paths:
+            state = wait_end(paths)
 
 
 def test_pause_resume_skip_steer_and_stop_work(tmp_path: Path) -> None:

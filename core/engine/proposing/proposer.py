@@ -159,7 +159,8 @@ class Proposer(EnginePart):
                 )
             except GitConflict as conflict:
                 text = f"#{leader} leads as it is; it does not go together with {who(other)}: {conflict.what}"
-                await self.journal.write(e.Noted("info", text, leader))
+                if all(note.text != text for note in self.state.notes):  # each engine of the session tries it
+                    await self.journal.write(e.Noted("info", text, leader))
                 return None
             diff = await asyncio.to_thread(self.repo.diff, onto, commit)
             lines = [line for line in diff.splitlines() if not line.startswith(("+++", "---"))]
