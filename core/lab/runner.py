@@ -77,6 +77,9 @@ class RunSpec:
     process_limit: int | None = 512
     cores: float | None = None  # processors that the run may keep busy on the clock, on average
     processors: float = 1.0  # that others are kept from while it is on its clock
+    expected_processors: float | None = (
+        None  # the same until its use is measured, `processors` at most; None: it is not
+    )
     beside: bool = False  # it is on no clock, and is kept from the processors of those that are: a check
     clocks: Path | None = None  # folder in which the runs of a session tell of their clocks; None: they do not
     machine_processors: int = 1  # that the session may use
@@ -114,6 +117,7 @@ class RunResult:
     before_clock: float | None = None  # the same before it
     share: float | None = None  # 0..1, of its processors that the rest of the machine left it on its clock
     wanted: float = 0.0  # processors that its own threads wanted on its clock, on average
+    kept_processors: float | None = None  # the most that others were kept from, where its use was measured
     new_names: int | None = None  # that the kernel learned meanwhile, for it and for all others
     ahead: bool = False  # it ended before its turn
     log_tail: str = ""

@@ -198,10 +198,10 @@ class Lookahead(EnginePart):
         return self.program.minds or researcher.minds
 
     def _pace(self, slots: int) -> int:
-        """The number of runs that end during one thought, as of late."""
+        """The number of clocks that end during one thought, as of late: all else that runs take may be hidden."""
         made = islice(reversed(self.state.experiments.values()), RECENT)
         thought = thought_seconds(self.state)
-        runs = [r.wall_seconds for x in made for r in x.runs[:1] if r.ended == "done" and r.wall_seconds > 0]
+        runs = [r.on_clock for x in made for r in x.runs[:1] if r.ended == "done" and r.on_clock > 0]
         if thought is None or not runs:
             return 1
         return math.ceil(slots * thought / mean(runs))

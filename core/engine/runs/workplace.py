@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -39,6 +40,7 @@ MAX_SCORE_SECONDS = 900.0  # a slower scorer is at fault; nanotrain's may need m
 _OWN_SCORER = "nanotrain.score"  # it starts one process with the model in it
 MIN_TURN_SECONDS = 10.0  # that a scoring waits for the end of another, at least; else a tenth of the run budget
 MAX_PROCESSES = 256  # of one run
+RECENT_USES = 5  # runs on cards whose use of the processors says what the next one uses
 MAX_DISK_BYTES = 20 * 2**30  # of one run
 MANIFESTS = (
     "pyproject.toml", "uv.toml", "uv.lock", ".python-version", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml",
@@ -60,6 +62,7 @@ class Workplace:
         self.prepared = PrepareResult()
         self._baseline_cache = compile_cache.BaselineCache(setup.paths.folder / "cache")
         self.compilers: dict[str, str] = {}  # versions that a compile cache depends on
+        self.uses: deque[float] = deque(maxlen=RECENT_USES)  # processors that runs on cards used, as measured
         self._reserved: tuple[tuple[str, ...], frozenset[str]] | None = None
 
     @property
@@ -207,6 +210,7 @@ class Workplace:
             hold=self.overlaps,
             cores=self._cores(slot) if budget.seconds is not None else None,
             processors=self.processors(slot),
+            expected_processors=self._expected(slot),
         )
 
     def _slot_environment(self, slot: str) -> dict[str, str]:
@@ -222,12 +226,22 @@ class Workplace:
         return float(self._setup.threads or 1) if self.overlaps and slot.startswith("cpu") else None
 
     def processors(self, slot: str) -> float:
-        """Processors that nothing else may take from a run on its clock. Runs on cards leave a quarter of all, for
-        they seldom use what they have.
+        """Processors that nothing else may take from a run on its clock: of one on a card at most, which keeps what it
+        uses, as measured, and always leaves a quarter of all.
         """
         if slot.startswith("cpu"):
             return min(float(self._setup.threads or 1), container.cores() / len(self._settings.slots))
         return max(1.0, 0.75 * container.cores() / len(self._settings.slots))
+
+    def _expected(self, slot: str) -> float | None:
+        """Processors that a run in a GPU slot uses by what was measured of those before it; None in a CPU slot."""
+        if slot.startswith("cpu"):
+            return None
+        return max(self.uses, default=self.processors(slot))
+
+    def free_processors(self) -> float:
+        """Processors that no run on its clock uses at present, as measured in GPU slots."""
+        return container.cores() - ClockRegister(str(self._setup.paths.clocks), "engine").others()[0]
 
     def off_clock(self, name: str) -> OffClock:
         """What keeps a command of a researcher's from the processors of runs on their clock, and from a scoring."""

@@ -29,6 +29,7 @@ from core.lab.shim.clocks.clock_register import ClockRegister
 from core.lab.shim.clocks.low_priority import LowPriority
 from core.lab.shim.clocks.new_names import NewNames
 from core.lab.shim.clocks.off_clock import OffClock
+from core.lab.shim.clocks.processor_use import ProcessorUse
 from core.lab.shim.clocks.share import ShareMeter, running_threads
 from core.lab.shim.cpu_limit import SAMPLE_SECONDS, CpuMeter
 from core.lab.shim.daemonize import detach, report_start, reserve, write_exit_file
@@ -86,6 +87,9 @@ class Shim:
         self.on_processors = spec["clock"] == "cpu" and spec["seconds"] is not None  # what its seconds are
         self.cpu = CpuMeter(spec.get("cores"), self.group, clock=self.on_processors)
         self.share = ShareMeter(spec["processors"])
+        self.use: ProcessorUse | None = None  # where what it keeps is measured
+        if spec["expected_processors"] is not None:
+            self.use = ProcessorUse(spec["expected_processors"], spec["processors"])
         self.names = NewNames()
         self.gid = unused_gid() if spec["tier"] == "B" else None
         self.terminated = False
@@ -167,6 +171,7 @@ class Shim:
                     return verdict
             if now >= next_status:
                 next_status = now + 1.0
+                self.measure_use(now)
                 self.write_status()
             due, ended, reason = self.deadline()
             if now >= due:
@@ -247,8 +252,15 @@ class Shim:
     def start_measuring(self) -> None:
         """The run is on its clock from here on: others are kept from its processors, and its share is counted."""
         if self.register and not self.spec["beside"]:
-            self.register.clock(self.spec["processors"])
+            self.register.clock(self.use.kept if self.use else self.spec["processors"])
         self.share.start()
+
+    def measure_use(self, now: float) -> None:
+        """Keep others from the processors that the run really uses."""
+        if self.use is None or self.phase != "training" or self.spec["beside"]:
+            return
+        if self.use.look(self.cpu.counted(self.pids()), now) and self.register:
+            self.register.clock(self.use.kept)
 
     @property
     def lost(self) -> float:
@@ -559,6 +571,7 @@ class Shim:
             "weights_sha256": self.reported.get("sha256"), **self.watch.peaks(),
             "share": self.share.share(), "wanted": self.share.wanted(), "before_clock": round(self.cpu.before, 3),
             "new_names": self.names.total, "ahead": self.ahead,
+            "kept_processors": self.use.peak if self.use else None,
         }  # fmt: skip
         self.phase = "ended"
         write_exit_file(self.exit_fd, self.path("exit.json.part"), self.path("exit.json"), result)

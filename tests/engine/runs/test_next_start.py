@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from core.client import read_events, read_state
+from core.lab import container
 from core.lab.shim.clocks.low_priority import LowPriority
 from core.lab.shim.proctree import threads_of
 from core.record import commands as c
@@ -36,6 +37,7 @@ from tests.engine.support import (
     wait_for,
     wait_state,
 )
+from tests.false_driver import FalseDriver
 from tests.projects import SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, make_project, write_script
 
 Body = TypeVar("Body")
@@ -52,10 +54,12 @@ def start_up(code: str, number: int = 2) -> dict[str, Any]:
 
 
 @contextmanager
-def session(tmp_path: Path, *proposals: dict[str, Any], **options: Any) -> Iterator[tuple[SessionPaths, Path]]:
+def session(
+    tmp_path: Path, *proposals: dict[str, Any], train: str = SCORED_TRAIN, **options: Any
+) -> Iterator[tuple[SessionPaths, Path]]:
     """An engine whose first experiment trains until a file is made: the path is yielded. Others are `proposals`."""
     program = SCORED_PROGRAM.replace('edit = ["train.py"]', 'edit = ["train.py"]\ninputs = ["gate"]')
-    project = make_project(tmp_path / "p", train=SCORED_TRAIN, program=program, more=SCORED_FILES)
+    project = make_project(tmp_path / "p", train=train, program=program, more=SCORED_FILES)
     gate = project / "gate"
     gate.mkdir()
     wait = "while not os.path.exists('gate/open'): time.sleep(0.02)\n"
@@ -318,6 +322,25 @@ def test_beside_a_clock_by_the_wall_nothing_starts_on_its_processors(tmp_path: P
     begun = next(at for at, b in of(paths, e.RunStarted) if b.experiment == 2)
     ended = next(at for at, b in of(paths, e.RunPhaseChanged) if (b.experiment, b.phase) == (1, "scoring"))
     assert begun > ended - 2, "it began while the first one was on its clock"
+
+
+def test_beside_a_run_on_a_card_that_leaves_the_processors_alone_the_next_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if container.cores() < 2:
+        pytest.skip("one processor is too few for a start beside a run")
+    driver = FalseDriver(tmp_path / "driver")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(driver.folder))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    long = SCORED_TRAIN.replace("SECONDS = 0.2", "SECONDS = 4.5")  # enough to see the memory of its card
+    with session(tmp_path, start_up(STARTING), start_up(STARTING, 3), slots="gpu:0", train=long) as (paths, gate):
+        ready(paths)
+        kept = [one.name.rpartition(".")[2] for one in paths.clocks.iterdir() if one.name.startswith("clock.")]
+        assert kept == ["100"], "thousandths of a processor, as measured"
+        gate.touch()
+        state = wait_end(paths)
+    assert verdicts(state) == ["discarded"] * 3
+    slot_seconds(paths)
 
 
 def test_slots_that_change_end_a_waiting_start(tmp_path: Path) -> None:

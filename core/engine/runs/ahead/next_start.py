@@ -98,11 +98,13 @@ class NextStarts(EnginePart):
         holder = next((one for one in self.live.values() if one.slot == name and one.owns_slot and not one.waits), None)
         if holder is None or holder.job is None or holder.phase != "training" or name in self._stopped:
             return False
-        if self.state.timed or not self._mode(name):
+        if self.state.timed:
             return False
         clock, lead = holder.job.status.get("clock"), self._times.lead()
         left = self._times.left(monotonic() - clock, holder.job.fraction) if clock else None
-        if left is None or lead is None or left > lead:
+        if left is None or lead is None or left > lead or not self._mode(name):
+            return False
+        if not await asyncio.to_thread(self._room.look, name, holder.job):
             return False
         _, words = await asyncio.to_thread(self._room.for_start, holder.job.memory)
         if not words and name.startswith("gpu"):
@@ -110,16 +112,19 @@ class NextStarts(EnginePart):
         self._short[name] = self._short.get(name, 0) + 1 if words else 0
         if words and self._short[name] >= NOTED_AFTER:
             await self._note(name, f"the next run of {name} does not start up beside the present one: {words}")
-        return not words and self.live.get(holder.run) is holder
+        still = self.live.get(holder.run) is holder and holder.owns_slot and holder.phase == "training"
+        return still and not words
 
     def _mode(self, slot: str) -> Literal["", "idle", "free"]:
         """How a start shares the processors with a run in this slot; "" where it must not.
 
-        Beside a clock by the wall it has processors only that are nobody's.
+        Beside a clock by the wall it has processors only that are nobody's: by what the runs on cards really use.
         """
         budget = self.program.run_budget(self.setup.kind)
         if (budget.clock == "cpu" or budget.steps is not None) and slot.startswith("cpu"):
             return "idle" if self._low_priority else ""
+        if slot.startswith("gpu"):
+            return "free" if self.place.free_processors() >= 1 else ""
         taken = sum(self.place.processors(name) for name in self.slots.names)
         return "free" if container.cores() - taken >= 1 else ""
 
@@ -135,7 +140,7 @@ class NextStarts(EnginePart):
         if not live.waits or holder is None or holder.job is None:
             return spec
         room, words = self._room.for_start(holder.job.memory)
-        memory = min(room, spec.memory_limit or room) if not words else max(self._room.peaks, default=0)
+        memory = min(room, spec.memory_limit or room) if not words else self._room.peak
         return replace(spec, ahead=self._mode(live.slot) or "free", ahead_memory=memory or None)
 
     def _holder(self, live: Live) -> Live | None:
@@ -172,6 +177,8 @@ class NextStarts(EnginePart):
             return
         if result.on_clock:
             self._times.clocks.append(result.on_clock)
+        if result.kept_processors is not None:
+            self.place.uses.append(result.kept_processors)
         if result.peak_memory:
             self._room.peaks.append(result.peak_memory)
         if used := [reading.memory_used for reading in readings if reading.memory_used is not None]:

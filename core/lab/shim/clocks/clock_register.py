@@ -67,12 +67,19 @@ class ClockRegister:
         return processors, scoring
 
     def _enter(self, name: str) -> None:
-        self.leave()
+        """Have this entry, in place of another one: there is no moment with none."""
+        if self._fd >= 0 and name == self._name:
+            return
+        before, before_fd = self._name, self._fd
         made = os.path.join(self._folder, f"new.{self._owner}")  # locked before anyone sees it by its name
         fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rename(made, os.path.join(self._folder, name))
         self._fd, self._name = fd, name
+        if before_fd >= 0:
+            with suppress(OSError):
+                os.unlink(os.path.join(self._folder, before))
+            os.close(before_fd)
 
     def _alive(self, name: str) -> bool:
         path = os.path.join(self._folder, name)
