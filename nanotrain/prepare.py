@@ -213,7 +213,16 @@ def prepare(corpus: Corpus, root: Path | None = None, vocab: int | None = None) 
         with locked(root):
             done = intact(folder) or build(corpus, folder, vocab)
     done.close_to_others()
-    return done
+    return PreparedData(folder, done.manifest | {"sources": _text_files(corpus, done.manifest["sources"])})
+
+
+def _text_files(corpus: Corpus, recorded: list[str]) -> list[str]:
+    """Every file that holds the text of `corpus`: where it is now, and where it was read from, if it is still there.
+
+    Another environment has its own copy of the default corpus, and one that is gone hides nothing.
+    """
+    here = [str(path) for path in corpus.files]
+    return here + [name for name in recorded if name not in here and Path(name).exists()]
 
 
 def build(corpus: Corpus, folder: Path, vocab: int) -> PreparedData:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,20 @@ def test_the_message_names_existing_files_and_hides_the_slices(prepared: prepare
     inside = [Path(path) for path in message["readable"]]
     assert not any(Path(path).is_relative_to(folder) for path in message["hidden"] for folder in inside)
     assert message["comments"] is False
+
+
+def test_a_cache_made_from_another_copy_of_the_text_hides_this_one(
+    tmp_path: Path, prepared: prepare.PreparedData
+) -> None:
+    """Two environments share a cache, and one of them is removed."""
+    shutil.copytree(prepared.folder, tmp_path / prepared.folder.name)
+    copy, manifest = tmp_path / "copy.txt", tmp_path / prepared.folder.name / "manifest.json"
+    copy.write_text("In the beginning")
+    recorded = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(recorded | {"sources": [str(copy), str(tmp_path / "gone.pyc")]}))
+    hidden = prepare.prepare(corpus.kjv(), tmp_path).protocol_message()["hidden"]
+    assert {str(path) for path in corpus.kjv().files} | {str(copy)} <= set(hidden)
+    assert all(Path(path).exists() for path in hidden)
 
 
 def test_no_other_user_can_read_what_is_scored(tmp_path: Path, prepared: prepare.PreparedData) -> None:
