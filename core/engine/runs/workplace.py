@@ -20,6 +20,7 @@ from core.engine.runs.run_key import key_file
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.command_needs import commands_of
 from core.engine.startup.setup import Setup, editable_texts
+from core.git import end_commands
 from core.lab import compile_cache, container, device, environment, runner, scorer
 from core.lab.git.fixed_files import FixedFiles, FixedSpec, reserved_names
 from core.lab.git.restore import apart_from_git, link_inputs
@@ -121,6 +122,17 @@ class Workplace:
         if not self.prepared.comments and not to_read:
             blank_comments(top, self._setup.paths.pristine / self._setup.repo.prefix)
         return top
+
+    async def _checked_out(self, path: Path, commit: str) -> None:
+        """Lay out a worktree. One that is cancelled has ended before this returns: nothing writes in it any more."""
+        work = asyncio.create_task(asyncio.to_thread(self.checkout, path, commit))
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            end_commands(path)
+            await asyncio.wait({work})
+            work.exception()  # nobody asks for it
+            raise
 
     def fixed_files(self, run: int, *, resumed: bool = False) -> FixedFiles | None:
         """What `run` may not change in its worktree, before it begins; `resumed`: an earlier engine has begun it.
@@ -413,7 +425,7 @@ class Workplace:
             remove_tree(folder)
         started = time.monotonic()
         try:
-            await asyncio.to_thread(self.checkout, path, commit)
+            await self._checked_out(path, commit)
             limit = self._settings.program.check_seconds
             spec = self._job(
                 run=0, folder=folder, command=command, top=path, seconds=limit,

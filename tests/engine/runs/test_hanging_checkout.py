@@ -13,7 +13,7 @@ from core.client import request
 from core.record import commands as c
 from core.record import events as e
 from core.session.paths import SessionPaths
-from tests.engine.support import bodies, engine, kill_engine, patch, wait_end, wait_state
+from tests.engine.support import bodies, engine, kill_engine, patch, wait_end, wait_for, wait_state
 from tests.projects import git, make_project
 
 MAX_SECONDS = 15.0  # of an end, on a slow machine; git's own time limit is ten minutes
@@ -64,3 +64,15 @@ def test_a_stop_ends_the_checkout_of_a_run(project: Path, tmp_path: Path) -> Non
         check_end(paths, started)
         last = bodies(paths, e.RunFinished)[-1]
         assert (last.ended, last.reason) == ("abandoned", "stopped before its end")
+
+
+def test_a_stop_ends_the_checkout_of_a_check(project: Path, tmp_path: Path) -> None:
+    """The folder is removed only when nothing writes in it any more."""
+    with engine(project, researcher="human", overrides=("checks.smoke='python train.py'",)) as paths:
+        wait_state(paths, lambda s: s.baseline, "the baseline")
+        (tmp_path / "hang").touch()
+        assert request(paths, c.Propose(hypothesis="less", patch=patch("0.5", "0.4"))).accepted
+        wait_for(lambda: hanging(project), "a hanging filter")
+        started = time.monotonic()
+        assert request(paths, c.Stop(now=True)).accepted
+        check_end(paths, started)
