@@ -25,14 +25,16 @@ def points(path: Path, budget: RunBudget, cut: float = 0.0) -> list[tuple[float,
     for line in lines:
         try:
             seconds, step, loss = line.split(b"\t")
-            at, number, value = float(seconds), int(step), float(loss)
-        except ValueError:
+            at, number, value = float(seconds), float(int(step)), float(loss)
+        except (ValueError, OverflowError):
+            continue
+        if not 0 <= at < math.inf:
             continue
         if at < last:
             found.clear()
         last = at
         whole = budget.seconds - cut if budget.seconds is not None else float(budget.steps or 0)
-        done = at if budget.seconds is not None else float(number)
+        done = at if budget.seconds is not None else number
         if whole > 0:
             found.append((done / whole, value))
     return found
