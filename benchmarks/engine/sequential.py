@@ -8,8 +8,9 @@ and of one. On its clock a run sleeps, for a card leaves the processor alone; th
 and score.py. There is one plain loop for each card: it thinks, commits, trains, scores, and keeps or resets by git, one
 after the other.
 
-Busy is the share of the slots' time in which a clock ran, from the first clock of a candidate to the end of the last
-clock; experiments an hour are counted in that time, at the scale of real ones.
+Busy is the share of the cards' time in which a clock ran, from the end of the last clock of the baseline until the
+first card has nothing left to do, the script being at its end; experiments an hour are counted in that time, by the
+part of their clocks that lies in it, at the scale of real ones.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,15 +47,19 @@ CARDS = (1, 4)
 
 @dataclass
 class Clocks:
-    """When clocks ran (monotonic or Unix seconds), and how many experiments they led to a decision."""
+    """When clocks ran on each card (monotonic or Unix seconds): those of the baseline, and those of experiments."""
 
-    spans: list[tuple[float, float]] = field(default_factory=list)
+    baseline: list[tuple[float, float]] = field(default_factory=list)
+    spans: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
 
     def figures(self, cards: int) -> tuple[float, float]:
         """The busy share, and real experiments an hour."""
-        begun, ended = min(start for start, _ in self.spans), max(end for _, end in self.spans)
-        busy = sum(end - start for start, end in self.spans) / ((ended - begun) * cards)
-        return busy, len(self.spans) / ((ended - begun) * SCALE) * 3600
+        begun = max(end for _, end in self.baseline)
+        ended = min(max(end for _, end in spans) for spans in self.spans.values())
+        clocks = [(end - start, min(end, ended) - max(start, begun)) for s in self.spans.values() for start, end in s]
+        inside = [(whole, part) for whole, part in clocks if part > 0]
+        busy = sum(part for _, part in inside) / ((ended - begun) * cards)
+        return busy, sum(part / whole for whole, part in inside) / ((ended - begun) * SCALE) * 3600
 
 
 def project_of(folder: Path, seconds: float) -> Path:
@@ -113,9 +119,9 @@ async def score(folder: Path) -> float:
     return float(str((await printed(folder, "score.py"))["metric"]))
 
 
-async def plain_loop(folder: Path, lines: Sequence[dict[str, object]], clocks: Clocks) -> None:
+async def plain_loop(folder: Path, card: str, lines: Sequence[dict[str, object]], clocks: Clocks) -> None:
     """One experiment after the other on one card."""
-    await train(folder)
+    clocks.baseline.append(await train(folder))
     best = await score(folder)
     for line in lines:
         await asyncio.sleep(float(str(line["seconds"])))
@@ -123,7 +129,7 @@ async def plain_loop(folder: Path, lines: Sequence[dict[str, object]], clocks: C
             path = folder / edit["path"]
             path.write_text(path.read_text().replace(edit["search"], edit["replace"]))
         git(folder, "commit", "-q", "-a", "-m", str(line["hypothesis"]))
-        clocks.spans.append(await train(folder))
+        clocks.spans[card].append(await train(folder))
         value = await score(folder)
         if value < best:
             best = value
@@ -136,7 +142,7 @@ async def plain(folder: Path, seconds: float, cards: int, count: int) -> Clocks:
     for card in range(cards):
         project = project_of(folder / f"plain{card}", seconds)
         await printed(project, "prepare.py")
-        loops.append(plain_loop(project, proposals(count * cards)[card::cards], clocks))
+        loops.append(plain_loop(project, f"gpu{card}", proposals(count * cards)[card::cards], clocks))
     await asyncio.gather(*loops)
     return clocks
 
@@ -162,14 +168,17 @@ def ours(folder: Path, seconds: float, cards: int, count: int) -> Clocks:
 
 
 def clocks_of(paths: SessionPaths) -> Clocks:
-    """The clocks of the candidates, from the log."""
-    clocks, begun = Clocks(), {}
+    """The clocks of the runs, from the log."""
+    clocks, begun, slots = Clocks(), {}, {}
     for event in read_events(paths):
         body = event.body
-        if isinstance(body, e.RunPhaseChanged) and body.phase == "training":
+        if isinstance(body, e.RunStarted):
+            slots[body.run] = body.slot
+        elif isinstance(body, e.RunPhaseChanged) and body.phase == "training":
             begun[body.run] = event.time
-        elif isinstance(body, e.RunFinished) and body.experiment != BASELINE and body.run in begun:
-            clocks.spans.append((begun[body.run], begun[body.run] + body.training_seconds))
+        elif isinstance(body, e.RunFinished) and body.run in begun:
+            spans = clocks.baseline if body.experiment == BASELINE else clocks.spans[slots[body.run]]
+            spans.append((begun[body.run], begun[body.run] + body.training_seconds))
     return clocks
 
 

@@ -70,12 +70,14 @@ async def run_command(
     kept: bool = False,
     pass_fds: Sequence[int] = (),
     beside: Callable[[], list[int]] = list,
+    look: Callable[[list[int]], object] | None = None,
 ) -> CommandResult:
     """Run `argv` to its end, within `seconds` (None: no limit). Cancelling kills its whole tree. `off_clock` keeps it
     from the processors of runs on their clock.
 
     Both streams go to `log` as they come; `on_line` receives each line. `kept`: it has a keeper, and may make control
-    groups. `beside`: other processes that work for it. Raises OSError when it cannot be started.
+    groups. `beside`: other processes that work for it. `look` is shown its processes some times a second, in another
+    thread. Raises OSError when it cannot be started.
     """
     begun = time.monotonic()
     process = await asyncio.create_subprocess_exec(
@@ -87,7 +89,7 @@ async def run_command(
     sink = OutputLog(str(log)) if log else None
     out, both = _Lines(sink, on_line), _Lines(None, None)
     timed_out = False
-    keeping = asyncio.create_task(keep_off(off_clock, process, kept=kept, beside=beside))
+    keeping = asyncio.create_task(keep_off(off_clock, process, kept=kept, beside=beside, look=look))
     pumps = asyncio.gather(_pump(process.stdout, out, both), _pump(process.stderr, _Lines(sink, on_line), both))
     try:
         async with asyncio.timeout(seconds):
@@ -151,14 +153,21 @@ async def keep_off(
     *,
     kept: bool = False,
     beside: Callable[[], list[int]] = list,
+    look: Callable[[list[int]], object] | None = None,
 ) -> None:
     """Keep a command's tree, and what is `beside` it, from the processors of runs on their clock, until cancelled."""
     own = [] if kept else [process.pid]  # a keeper is never stopped: it ends the rest when the engine dies
+
+    def tree() -> list[int]:
+        return [*own, *descendants(process.pid), *beside()]
+
     while off_clock is not None and process.returncode is None:
         if kept and off_clock.group is None:
             groups = (ControlGroup.of(delegation().base, pid) for pid in descendants(process.pid))
             off_clock.group = next(filter(None, groups), None)
-        await asyncio.to_thread(off_clock.tick, lambda: [*own, *descendants(process.pid), *beside()])
+        await asyncio.to_thread(off_clock.tick, tree)
+        if look is not None:
+            await asyncio.to_thread(look, tree())
         if off_clock.trouble:
             process.terminate() if kept else _kill(process)
             return

@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -58,9 +58,27 @@ class Score:
     probes: Mapping[str, Any] = field(default_factory=dict)
 
 
-async def score(spec: ScoreSpec, off_clock: OffClock | None = None, loan: Loan | None = None) -> Score:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """What is told of a scoring while it goes on: its processes (`look`, some times a second, from another thread), and
+    that its number is known and only probes are left, which need no card (`number`).
+    """
+
+    look: Callable[[list[int]], object]
+    number: Callable[[], object]
+
+    def line(self, text: str) -> None:
+        """Read a line that the scorer has printed."""
+        if text.startswith("{") and '"pending"' in text and (_answer(text, "") or {}).get("pending") is True:
+            self.number()
+
+
+async def score(
+    spec: ScoreSpec, off_clock: OffClock | None = None, loan: Loan | None = None, watch: Watch | None = None
+) -> Score:
     """Run the scorer. Raises ScorerFault when it fails or its answer cannot be read. Cancellable. `off_clock` keeps it
-    from the processors of runs on their clock; `loan`: of the template that it may fork models from.
+    from the processors of runs on their clock; `loan`: of the template that it may fork models from; `watch` is told
+    how it goes on.
 
     First the worktree is restored to its commit: nothing that a run changed or added there is scored.
     """
@@ -76,7 +94,8 @@ async def score(spec: ScoreSpec, off_clock: OffClock | None = None, loan: Loan |
     try:
         done = await run_command(spec.argv, cwd=spec.cwd, env=env | more, seconds=spec.timeout, log=spec.log,
                                  off_clock=off_clock, kept=True, pass_fds=passed,
-                                 beside=loan.tree if loan else list)  # fmt: skip
+                                 beside=loan.tree if loan else list, on_line=watch.line if watch else None,
+                                 look=watch.look if watch else None)  # fmt: skip
     except OSError as error:
         raise ScorerFault(f"could not start the scorer: {error.strerror}", where=spec.argv[0]) from None
     done = replace(done, tail=_own_words(done.tail))
@@ -109,6 +128,8 @@ def _score(answer: dict[str, Any], spec: ScoreSpec, done: CommandResult) -> Scor
     probes = given if isinstance(given := answer.get("probes"), dict) else {}
     if answer.get("rejected"):
         return Score(metric=None, rejected=str(answer["rejected"]), probes=probes)
+    if answer.get("pending"):
+        raise _fault("the scorer ended before its probes: its last line says that they are pending", spec, done)
     value = answer.get("metric", answer.get(spec.metric))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _fault(f'the scorer\'s answer has no number under "metric" or "{spec.metric}"', spec, done)

@@ -20,7 +20,7 @@ from core.lab.environment import link_targets, readable_roots, resolve_command, 
 from core.lab.git.restore import link_inputs
 from core.lab.prepare import prepare
 from core.lab.sandbox import tiers
-from core.lab.scorer import ScoreSpec, score, self_reported
+from core.lab.scorer import ScoreSpec, Watch, score, self_reported
 from core.lab.shim.proctree import process_stat
 from core.record.errors import DataNotChosen, ProjectError, ScorerFault
 from tests.lab.conftest import needs, until
@@ -70,6 +70,7 @@ async def test_valid_answers_are_parsed(scoring: Callable[..., ScoreSpec], line:
         ("print('[1]')", "neither a JSON object"), ("pass", "neither a JSON object"),
         ("print('{\"metric\": true}')", "no number"), ("print('{\"metric\": \"1.5\"}')", "no number"),
         ("print('{\"metric\": 1}'); sys.exit(3)", "ended with code 3"),
+        ("print('{\"metric\": 1, \"pending\": true}')", "ended before its probes"),
         ("raise ValueError('weights are gone')", "ValueError: weights are gone"),
     ],
 )  # fmt: skip
@@ -85,6 +86,16 @@ async def test_words_of_the_code_under_test_are_in_no_reason(scoring: Callable[.
             await score(scoring(program))
         assert "no data" in caught.value.what and "717" not in caught.value.what
         assert "row 717" in (tmp_path / "score.log").read_text()
+
+
+async def test_a_number_that_is_printed_first_is_no_answer(scoring: Callable[..., ScoreSpec]) -> None:
+    told: list[str] = []
+    watch = Watch(look=lambda pids: None, number=lambda: told.append("number"))
+    first = "print('[1]'); print('{\"pending\": 1'); print('{\"metric\": 1, \"pending\": true}')\n"
+    got = await score(scoring(first + "print(json.dumps({'rejected': 'not causal'}))"), watch=watch)
+    assert (got.metric, got.rejected, told) == (None, "not causal", ["number"])
+    await score(scoring('print(\'{"metric": 1, "pending": false}\')'), watch=watch)
+    assert told == ["number"]
 
 
 async def test_rejections_are_returned_with_a_reason(scoring: Callable[..., ScoreSpec]) -> None:

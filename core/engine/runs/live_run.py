@@ -54,6 +54,9 @@ class Live:
     stopped_at: float | None = None  # share of its time at which it was found hopeless
     audit: bool = False  # it goes on to its end all the same
     waits_for_quiet: bool = False  # to be scored again without other runs on its card
+    number_known: asyncio.Event = field(default_factory=asyncio.Event)  # the scorer says that only probes are left
+    scorer_looks: int = 0  # at the processes of its scorer
+    scorer_on_card: bool = False  # one of them used a card
 
     @property
     def waits(self) -> bool:
@@ -91,6 +94,12 @@ class Live:
         if self.owns_slot:
             self.owns_slot = False
             slots.give_back(self.turn) if self.turn is not None else slots.release(self.slot)
+
+    def leave_clock(self, slots: Slots) -> None:
+        """Give the clock of its slot to the next run. Idempotent."""
+        if self.owns_clock:
+            self.owns_clock = False
+            slots.clocks[self.slot].release()
 
 
 def with_words(finished: e.RunFinished, words: str) -> e.RunFinished:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 from core.clock import now
 from core.engine.runs.card_faults import CardFaults
@@ -12,6 +13,7 @@ from core.engine.runs.counted.many_names import MAX_MANY, many_names_words
 from core.engine.runs.counted.overrun import MAX_CUTS, is_better, next_cut, over_budget
 from core.engine.runs.counted.siblings import far_words
 from core.engine.runs.live_run import Live, with_words
+from core.engine.runs.scoring_beside import ScoringBeside
 from core.engine.runs.slots import Slots
 from core.engine.runs.telemetry import memory_words
 from core.engine.runs.workplace import Workplace
@@ -34,6 +36,7 @@ class Measuring(EnginePart):
     slots: Slots
     place: Workplace
     faults: CardFaults
+    beside: ScoringBeside
 
     async def compared(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
         """`finished`, or its end without a number, when others took its processors: then it is run again."""
@@ -138,8 +141,13 @@ class Measuring(EnginePart):
         assert command is not None
         await live.enter("scoring", self.journal)
         names = NewNames()
-        again = self.faults.quiet(live) if live.slot.startswith("gpu") else None
-        live.scoring = asyncio.create_task(self.place.score(command, live.run, live.slot, seed, again=again))
+        quiet = live.slot.startswith("gpu") and self.beside.on_card is not False
+        again = self.faults.quiet(live) if quiet else None
+        watch = scorer.Watch(look=partial(self.beside.look, live), number=live.number_known.set)
+        live.scoring = asyncio.create_task(
+            self.place.score(command, live.run, live.slot, seed, again=again, watch=watch)
+        )
+        giving = asyncio.create_task(self.beside.give_clock(live))
         try:
             score = await live.scoring
         except asyncio.CancelledError:
@@ -153,6 +161,8 @@ class Measuring(EnginePart):
             return replace(finished, ended="abandoned", reason=error.what)
         finally:
             live.scoring = None
+            giving.cancel()
+        await self.beside.ended(live)
         for words in self.place.template.told():
             await self.journal.write(e.Noted("warning", words, live.experiment))
         names.sample()

@@ -23,6 +23,7 @@ from core.engine.runs.live_run import Live
 from core.engine.runs.measuring import Measuring
 from core.engine.runs.pruning.pruner import Pruner
 from core.engine.runs.run_key import RunKey, make_folder
+from core.engine.runs.scoring_beside import ScoringBeside
 from core.engine.runs.slots import Slots, Turn, Urgency
 from core.engine.runs.telemetry import DeviceSampler, facts
 from core.engine.runs.workplace import Workplace, start
@@ -61,7 +62,7 @@ class Runs(EnginePart):
         self._key = RunKey(self.paths.name, self.setup.seed)
         parts = self.setup, self.settings, self.journal, self.slots
         self.faults = CardFaults(*parts, self.cards, self.live, self.card_repeats)
-        self.measuring = Measuring(*parts, self.place, self.faults)
+        self.measuring = Measuring(*parts, self.place, self.faults, ScoringBeside(*parts, self.live))
         self.pruner = Pruner(*parts[:3], self.place, self._key)
         self.ahead = NextStarts(*parts, self.place, self.live)
 
@@ -256,8 +257,9 @@ class Runs(EnginePart):
         before = any(one.slot == slot and one.run < run for one in self.state.live_runs())
         other_tier = spec.get("tier") != self.setup.sandbox.tier
         early = logged.phase in BEFORE_CLOCK and (before or other_tier)
+        left = logged.phase == "scoring" and self.place.overlaps  # the next run may have the slot
         if job is not None:
-            live.owns_slot = not early and self.slots.take(slot)
+            live.owns_slot = not (early or left) and self.slots.take(slot)
             self.live[run] = live
         return self._adopted(live, seed, early=early)
 
@@ -279,9 +281,7 @@ class Runs(EnginePart):
         live.leave_slot(self.slots)
         if live.fixed is not None:
             live.fixed.close()
-        if live.owns_clock:
-            live.owns_clock = False
-            self.slots.clocks[live.slot].release()
+        live.leave_clock(self.slots)
 
     async def _take_clock(self, live: Live) -> None:
         """Wait until no other run of the slot is measured or scored, then give the run its data."""

@@ -357,10 +357,10 @@ class Workplace:
 
     async def score(
         self, command: str, run: int, slot: str, seed: int, log: str = "score.log",
-        again: AbstractAsyncContextManager[None] | None = None,
+        again: AbstractAsyncContextManager[None] | None = None, watch: scorer.Watch | None = None,
     ) -> scorer.Score:  # fmt: skip
         """Score what `run` left, in its worktree; once more after a fault of the scorer, then within `again`. Raises
-        ScorerFault; LabError where it is not the scorer's, and judging has stopped.
+        ScorerFault; LabError where it is not the scorer's, and judging has stopped. `watch` is told how it goes on.
         """
         setup, folder = self._setup, self._setup.paths.run(run).resolve()
         worktree = setup.paths.worktree(run) / setup.repo.prefix
@@ -392,7 +392,7 @@ class Workplace:
                 async with again if last and again else nullcontext(), self._alone(run) as register:
                     off_clock = OffClock(register, container.cores(), scored=True)
                     async with self._template(spec, confined, register) as loan:
-                        return await scorer.score(spec, off_clock, loan)
+                        return await scorer.score(spec, off_clock, loan, watch)
             except ScorerFault:
                 if broken := await self.broken_seal() or await self.broken_sandbox():  # the cause, whatever the fault
                     raise LabError(broken) from None

@@ -145,7 +145,7 @@ class NextStarts(EnginePart):
 
     def _holder(self, live: Live) -> Live | None:
         same = (one for one in self.live.values() if one.slot == live.slot and one is not live)
-        return next((one for one in same if not one.waits), None)
+        return next((one for one in same if one.owns_slot and not one.waits), None)
 
     def begun(self, live: Live) -> None:
         """A run begins to start up."""
