@@ -35,17 +35,24 @@ class Ordered(dict[int, T]):
     reads in its orders; any other may `copy` it meanwhile.
     """
 
-    __slots__ = ("_changed", "_changes", "_copied", "_lock", "_memo", "_orders", "_origin", "highest")
+    __slots__ = ("_changed", "_changes", "_copied", "_left_out", "_lock", "_memo", "_orders", "_origin", "highest")
 
-    def __init__(self, records: Mapping[int, T] | None = None) -> None:
+    def __init__(self, records: Mapping[int, T] | None = None, *, left_out: int = 0, highest: int = -1) -> None:
+        """`left_out`: how many more records there are than these; `highest`: a number that one of them has."""
         super().__init__(records or {})
         self._lock = Lock()
-        self.highest = max(self, default=-1)  # number
+        self._left_out = left_out
+        self.highest = max(self, default=-1) if highest < 0 else highest  # number
         self._origin, self._copied = object(), False  # what this table and its copies have in common
         self._changes = len(self)
         self._changed = {number: place for place, number in enumerate(self, 1)}  # number -> its last change, in order
         self._orders: dict[Order[T], list[Place]] = {}
         self._memo: dict[Order[T], dict[Hashable, Any]] = {}  # what follows from an order, as it is now
+
+    @property
+    def size(self) -> int:
+        """Number of records, with those that were left out."""
+        return len(self) + self._left_out
 
     def __setitem__(self, number: int, record: T) -> None:
         old = self.get(number)
@@ -132,7 +139,7 @@ class Ordered(dict[int, T]):
         new._lock = Lock()
         with self._lock:
             dict.update(new, self)
-            new.highest, new._changes = self.highest, self._changes
+            new.highest, new._changes, new._left_out = self.highest, self._changes, self._left_out
             new._origin, new._copied = self._origin, True
             new._changed = self._changed.copy()
             new._orders = {order: places.copy() for order, places in self._orders.items()}

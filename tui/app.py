@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
 import os
 import signal
 import sys
@@ -368,8 +367,6 @@ def run_app(project: Path, paths: SessionPaths | None, out: Printer, source: Sou
 
     The farewell (how to come back, why the app ended) is printed once the terminal is restored.
     """
-    # Ten thousand experiments are many objects that stay: the collector's default pace costs 0.3 s at opening.
-    gc.set_threshold(50_000, 20, 50)
     for name in ("COLUMNS", "LINES"):  # exported by some shells and libraries; they would hide every resize from us
         os.environ.pop(name, None)
     app = Cockpit(project, paths, source=source)

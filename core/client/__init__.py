@@ -5,7 +5,17 @@ Reading needs no engine: State is read from the log on disk, and the socket carr
 """
 
 from core.client.start import start_engine
-from core.client.sync import follow, read_events, read_head, read_state, request, used_budgets
+from core.client.sync import follow, read_events, read_head, read_outline, read_state, request, used_budgets
 from core.client.tail import FileTail
 
-__all__ = ["FileTail", "follow", "read_events", "read_head", "read_state", "request", "start_engine", "used_budgets"]
+__all__ = [
+    "FileTail",
+    "follow",
+    "read_events",
+    "read_head",
+    "read_outline",
+    "read_state",
+    "request",
+    "start_engine",
+    "used_budgets",
+]

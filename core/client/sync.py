@@ -36,6 +36,15 @@ def read_state(paths: SessionPaths) -> State:
         log.close()
 
 
+def read_outline(paths: SessionPaths) -> State:
+    """The same with those experiments alone that a status shows (`Log.outline`)."""
+    log = _open(paths)
+    try:
+        return log.outline()
+    finally:
+        log.close()
+
+
 def read_head(paths: SessionPaths) -> ChainHead | None:
     """The head of the log's chain; None where no version that chains events has appended yet."""
     log = _open(paths)

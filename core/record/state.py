@@ -353,7 +353,7 @@ class State:
     @property
     def total(self) -> int:
         """Number of experiments begun, without the baseline."""
-        return len(self.experiments) - (BASELINE in self.experiments)
+        return self.experiments.size - (BASELINE in self.experiments)
 
     @property
     def tried(self) -> int:

@@ -11,6 +11,7 @@ One engine appends; any process reads, with or without an engine. `session.db` h
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import re
 import sqlite3
@@ -20,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from core import clock
+from core.ordered import Ordered
 from core.record import wire
 from core.record.errors import LogCorrupt, LogTooNew, SessionError
 from core.record.events import Body, Event
 from core.record.fold import fold
-from core.record.state import Experiment, State
+from core.record.state import BASELINE, Experiment, State
 from core.session import chain
 from core.session.chain import ChainHead
 from core.session.disk import keep_private
@@ -216,6 +218,30 @@ class Log:
         except sqlite3.DatabaseError as error:
             raise _unreadable(self.path, error) from error
 
+    def outline(self) -> State:
+        """The State as of the last event on disk with those experiments alone that are in the works, the baseline, the
+        best and what proposals build on: in the time of these, whatever the length of the session.
+        """
+        try:
+            with self._moment():
+                return self._outlined()
+        except MISREAD:
+            return self.load()
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(self.path, error) from error
+
+    def _outlined(self) -> State:
+        state = self._projected_head()
+        found: dict[int, Experiment] = {}
+        for number in sorted({BASELINE, state.parent, state.best, *_in_the_works(state)}):
+            for (body,) in self._db.execute("SELECT body FROM experiments WHERE number = ?", (number,)):
+                found[number] = wire.from_plain(Experiment, _table(body))
+        if not _in_the_works(state) <= found.keys():
+            raise ValueError("the projections lack an experiment")
+        whole, highest = self._db.execute("SELECT count(*), coalesce(max(number), -1) FROM experiments").fetchone()
+        state.experiments = Ordered(found, left_out=whole - len(found), highest=highest)
+        return state
+
     def _refold(self) -> State:
         state = State()
         for event in self.events():
@@ -229,18 +255,26 @@ class Log:
     def _load(self) -> State:
         """Raises one of MISREAD, also where an older version wrote the projections without the time of the slots."""
         with self._moment():
-            state = self._projected()
-        if state.slots and not state.slot_times and state.time > state.started:
+            return self._projected(timed=True)
+
+    def _projected_head(self, *, timed: bool = True) -> State:
+        """The State of the projections without its experiments. `timed`: not one without the time of its slots."""
+        row = self._db.execute("SELECT body FROM head").fetchone()
+        state: State = State() if row is None else wire.from_plain(State, _table(row[0]))
+        if state.seq != self.last_seq():
+            raise ValueError("the projections are not those of the last event")
+        if timed and state.slots and not state.slot_times and state.time > state.started:
             raise ValueError("the projections lack the time of the slots")
         return state
 
-    def _projected(self) -> State:
-        row = self._db.execute("SELECT body FROM head").fetchone()
-        state: State = State() if row is None else wire.from_plain(State, _table(row[0]))
-        for number, body in self._db.execute("SELECT number, body FROM experiments ORDER BY number"):
-            state.experiments[number] = wire.from_plain(Experiment, _table(body))
-        if state.seq != self.last_seq():
-            raise ValueError("the projections are not those of the last event")
+    def _projected(self, *, timed: bool = False) -> State:
+        state = self._projected_head(timed=timed)
+        rows = self._db.execute("SELECT number, body FROM experiments ORDER BY number")
+        with _uncollected():
+            found = {number: wire.from_plain(Experiment, _table(body)) for number, body in rows}
+        if not _in_the_works(state) <= found.keys():
+            raise ValueError("the projections lack an experiment")
+        state.experiments = Ordered(found)
         return state
 
     @contextlib.contextmanager
@@ -325,6 +359,23 @@ class Log:
                 self._db.execute("PRAGMA busy_timeout=1000")
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
+
+
+def _in_the_works(state: State) -> set[int]:
+    """Experiments that a State names beside its table of them."""
+    return {*state.live, *state.queue, *state.approvals, *state.running.values()}
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for garbage meanwhile: what is made by the thousand, and kept, would be searched again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _row(event: Event) -> tuple[int, float, int | None, str]:

@@ -17,6 +17,7 @@ from core.views.tables import (
     leaderboard,
     phase_word,
     progress,
+    ranked,
     results_tsv,
     rows,
     run_word,

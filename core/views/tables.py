@@ -176,18 +176,19 @@ def rows(state: State, *, live: bool = True) -> list[ExperimentRow]:
     """The leaderboard without the baseline: kept, provisional and discarded experiments by metric, then those without
     a result. `live`: experiments without a verdict too, newest first, at the end.
     """
-    key = state.metric.sort_key
+    return [_row(x, state.best) for x in ranked(state, live=live)]
+
+
+def ranked(state: State, *, live: bool = True) -> list[Experiment]:
+    """The experiments of `rows`."""
+    key, best, rank = state.metric.sort_key, state.best, _RANK.get
     judged = [x for x in state.experiments.values() if x.verdict is not None and x.number != BASELINE]
     # The best comes first even if an earlier one has a better number: only the best's is corrected by later candidates.
-    judged.sort(key=lambda x: (_RANK.get(x.verdict or "", 9), x.number != state.best, key(x.metric), x.number))
-    found = [_row(x, state.best) for x in judged]
+    judged.sort(key=lambda x: (rank(x.verdict or "", 9), x.number != best, key(x.metric), x.number))
     if live:
-        found += [
-            _row(state.experiments[n], state.best)
-            for n in sorted(state.live, reverse=True)
-            if n != BASELINE and state.experiments[n].verdict is None
-        ]
-    return found
+        begun = (state.experiments[n] for n in sorted(state.live, reverse=True) if n != BASELINE)
+        judged += [x for x in begun if x.verdict is None]
+    return judged
 
 
 def _row(x: Experiment, best: int) -> ExperimentRow:
@@ -219,7 +220,7 @@ def experiment_table(x: Experiment) -> dict[str, Any]:
 
 def leaderboard(state: State) -> list[dict[str, Any]]:
     """Output of `leaderboard --json`: every judged experiment, in the order of `rows`."""
-    return [experiment_table(state.experiments[row.number]) for row in rows(state, live=False)]
+    return [experiment_table(x) for x in ranked(state, live=False)]
 
 
 def results_tsv(state: State) -> str:

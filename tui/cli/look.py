@@ -28,14 +28,15 @@ MAX_OUTPUT_BYTES = 8_000  # read from the end of a failed run's output by `show`
 MAX_OUTPUT_LINES = 15  # printed of them
 
 
-def _read(paths: SessionPaths) -> tuple[State, bool]:
-    """The State, and whether an engine runs the session (checked twice: it may start or end meanwhile)."""
-    from core.client import read_state
+def _read(paths: SessionPaths, *, outline: bool = False) -> tuple[State, bool]:
+    """The State, or its outline, and whether an engine runs the session: checked twice, since it may start or end."""
+    from core.client import read_outline, read_state
 
+    read = read_outline if outline else read_state
     before = engine_alive(paths)
-    state = read_state(paths)
+    state = read(paths)
     alive = engine_alive(paths)
-    return (state, alive) if alive == before else (read_state(paths), alive)
+    return (state, alive) if alive == before else (read(paths), alive)
 
 
 @command(
@@ -58,7 +59,7 @@ def status(arguments: Namespace, out: Output) -> int:
         return follow_aloud(paths, out, arguments.json)
     from core.client import used_budgets
 
-    state, alive = _read(paths)
+    state, alive = _read(paths, outline=True)
     now = time.time()
     table = views.status(state, alive, now, used_budgets(paths, state))
     use = views.device_use(state, now if alive else state.time)
@@ -230,17 +231,18 @@ def leaderboard(arguments: Namespace, out: Output) -> int:
     if arguments.json:
         out.json(views.leaderboard(state))
         return 0
-    rows = views.rows(state)
-    if not rows:
+    found = views.ranked(state)
+    if not found:
         out.line("no experiment yet" + ("" if state.baseline else ": the baseline comes first"))
         return 0
+    words = [views.phase_word(x, alive) for x in found]
+    shown = {word: out.word(word) for word in set(words)}
     body = []
-    for row in rows:
-        sigma = "?" if row.sigma == 0 else format_metric(row.sigma)
-        result = [format_metric(row.metric), format_delta(row.delta), sigma]
-        rest = [format_seconds(row.seconds), views.one_line(row.hypothesis)]
-        word = views.phase_word(state.experiments[row.number], alive)
-        body.append([str(row.number), out.word(word), *result, *rest])
+    for x, word in zip(found, words, strict=True):
+        sigma = "?" if x.sigma == 0 else format_metric(x.sigma)
+        result = [format_metric(x.metric), format_delta(x.delta), sigma]
+        rest = [format_seconds(x.run_seconds), views.one_line(x.hypothesis)]
+        body.append([str(x.number), shown[word], *result, *rest])
     head = ["#", "verdict", views.one_line(state.metric.name), "change", "sigma", "time", "hypothesis"]
     out.table(head, body, "rlrrrrl")
     if said := silence_line(state):
@@ -255,10 +257,10 @@ def leaderboard(arguments: Namespace, out: Output) -> int:
     examples=("events --follow", "events --json --since 120"),
 )  # fmt: skip
 def events(arguments: Namespace, out: Output) -> int:
-    from core.client import follow, read_events, read_state
+    from core.client import follow, read_events, read_outline
 
     paths = session_of(arguments)
-    metric = read_state(paths).metric
+    metric = read_outline(paths).metric
     found = follow(paths, arguments.since) if arguments.follow else read_events(paths, since=arguments.since)
     for event in found:
         print_event(event, metric, arguments.json, out)

@@ -20,6 +20,7 @@ from core.text import clean
 _SGR = {"good": "36", "warn": "33", "bad": "31", "dim": "2", "accent": "34", "bold": "1", "add": "36", "remove": "31"}
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
 _PAINT = re.compile(r"\x1b\[[0-9;]*m")
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 _NOT_ASCII = re.compile("[^\x00-\x7e]")
 
 
@@ -84,7 +85,9 @@ class Output:
     def json(self, value: Any) -> None:
         from core.record import wire
 
-        text = json.dumps(json.loads(wire.dumps(value)), ensure_ascii=False, indent=2)
+        text = _flat_tables(value)
+        if text is None:
+            text = json.dumps(json.loads(wire.dumps(value)), ensure_ascii=False, indent=2)
         self.write(self.safe_json(text) + "\n")
 
     def safe_json(self, text: str) -> str:
@@ -93,20 +96,26 @@ class Output:
 
     def table(self, head: Sequence[str], body: Sequence[Sequence[str]], right: str = "") -> None:
         """Columns of cells, which may be painted; the last is cut to fit. `right`: `r` for each one aligned right."""
-        rows = [head, *body]
-        sizes = [[_cells(cell) for cell in row] for row in rows]
-        widths = [max(column) for column in zip(*sizes, strict=True)]
-        room = self.width - sum(widths[:-1]) - 2 * len(widths)
-        for number, row in enumerate(rows):
-            cells = []
-            for i, cell in enumerate(row):
-                pad = " " * (widths[i] - sizes[number][i])
-                last = i == len(row) - 1
-                cells.append(pad + cell if right[i : i + 1] == "r" else cell if last else cell + pad)
-            if len(cells[-1]) > room > 3 and "\x1b" not in cells[-1]:
-                cells[-1] = cells[-1][: room - 1] + "…"
-            text = "  ".join(cells).rstrip()
-            self.line(self.paint(text, "dim") if number == 0 else text)
+        columns = [list(column) for column in zip(head, *body, strict=True)]
+        room = self.width
+        for i, column in enumerate(columns[:-1]):
+            sizes = [*map(_cells, column)]
+            width = max(sizes)
+            pads = [" " * (width - size) for size in sizes]
+            cells = zip(pads, column, strict=True) if right[i : i + 1] == "r" else zip(column, pads, strict=True)
+            columns[i] = [*map("".join, cells)]
+            room -= width + 2
+        room -= 2
+        last = len(columns) - 1
+        if right[last : last + 1] == "r":
+            sizes = [*map(_cells, columns[last])]
+            columns[last] = [" " * (max(sizes) - size) + cell for size, cell in zip(sizes, columns[last], strict=True)]
+        if room > 3:
+            columns[last] = [
+                cell[: room - 1] + "…" if len(cell) > room and "\x1b" not in cell else cell for cell in columns[last]
+            ]
+        first, *rest = ("  ".join(row).rstrip() for row in zip(*columns, strict=True))
+        self.line("\n".join((self.paint(first, "dim"), *rest)))
 
     def error(self, text: str) -> None:
         with contextlib.suppress(OSError):  # the exit code of the error takes precedence
@@ -195,6 +204,26 @@ def _discard_rest(stream: TextIO) -> None:
 
 def _escape(match: re.Match[str]) -> str:
     return json.dumps(match[0])[1:-1].replace("\x7f", "\\u007f")
+
+
+_FLAT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",\n    ", ": "))
+
+
+def _flat_tables(value: Any) -> str | None:
+    """A list of tables without tables in them as `json.dumps` lays it out with an indent of 2: ten thousand are written
+    several times faster. None for anything else.
+    """
+    if not isinstance(value, list) or not value:
+        return None
+    for table in value:
+        if type(table) is not dict or not table or not _PLAIN.issuperset(map(type, table.values())):
+            return None
+    try:
+        body = ",\n  ".join(f"{{\n    {_FLAT.encode(table)[1:-1]}\n  }}" for table in value)
+        body.encode()
+    except ValueError:  # a number that is not finite, or half a character
+        return None
+    return f"[\n  {body}\n]"
 
 
 def _cells(text: str) -> int:

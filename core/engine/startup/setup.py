@@ -28,15 +28,7 @@ from core.lab.shim.proctree import boot_id
 from core.lab.versions import own_versions
 from core.program.program import Program, changed_basis, check_files, check_required, load, parse
 from core.record import events as e
-from core.record.errors import (
-    AutoresearchError,
-    CardsTaken,
-    LogCorrupt,
-    ProjectError,
-    SessionError,
-    UncommittedChanges,
-    UsageError,
-)
+from core.record.errors import AutoresearchError, CardsTaken, ProjectError, SessionError, UncommittedChanges, UsageError
 from core.record.state import State
 from core.research import registry
 from core.research.control.constants import check_tunable
@@ -343,14 +335,9 @@ def _check_worktree(project: Path, repo: Repository, commit: str, program: Progr
 
 
 def _state(paths: SessionPaths) -> State:
-    """State of a session from its log, without its experiments. Raises SessionError for a log without a first event."""
+    """Outline of a session's State from its log. Raises SessionError for a log without a first event."""
     with closing(Log.read(paths.database)) as log:
-        try:
-            state = log.head()
-            if state.seq != log.last_seq():
-                state = log.load()
-        except LogCorrupt:  # the State is folded again from the events, where these can be read
-            state = log.load()
+        state = log.outline()
     if state.session is None:
         raise SessionError("the session's log has no first event", where=str(paths.database))
     return state

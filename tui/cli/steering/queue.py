@@ -25,7 +25,7 @@ from tui.cli.steering.steer import ask
     examples=("queue", "queue move 12 up", "queue move 12 1", "queue delete 12", "queue --json"),
 )  # fmt: skip
 def queue(arguments: Namespace, out: Output) -> int:
-    from core.client import read_state
+    from core.client import read_outline
 
     action, number, place = arguments.action, arguments.experiment, arguments.place
     if action is not None and number is None:
@@ -36,7 +36,7 @@ def queue(arguments: Namespace, out: Output) -> int:
         )
     if action == "delete":
         return ask(arguments, out, commands.DeleteWaiting(number))
-    state = read_state(session_of(arguments))
+    state = read_outline(session_of(arguments))
     if action == "move":
         return ask(arguments, out, commands.MoveWaiting(number, _place(state, number, place)))
     return _list(state, arguments.json, out)
