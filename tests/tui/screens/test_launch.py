@@ -245,7 +245,14 @@ def _doctors() -> list[psutil.Process]:
 
 
 @pytest.mark.filterwarnings("error")
-async def test_leaving_the_launch_screen_ends_the_doctor(project: Path) -> None:
+async def test_leaving_the_launch_screen_ends_the_doctor(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = tmp_path / "bin" / "bwrap"  # the doctor tries the sandbox
+    waits.parent.mkdir()
+    waits.write_text("#!/bin/sh\nexec sleep 20\n")
+    waits.chmod(0o755)
+    monkeypatch.setenv("PATH", str(waits.parent), prepend=os.pathsep)
     app = launch(project)
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: bool(_doctors()))
