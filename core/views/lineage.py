@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.record.state import BASELINE, State
+from core.ordered import Order
+from core.record.state import BASELINE, Experiment, State
+
+LEADING: Order[Experiment] = Order(lambda x: 0 if x.verdict in ("kept", "provisional") else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,20 +50,20 @@ def lineage(state: State) -> list[LineageRow]:
 
 def _shown(state: State) -> set[int]:
     """Experiments with a row of their own accord."""
-    chosen = {BASELINE, state.base, *state.pinned}
-    return {n for n, x in state.experiments.items() if n in chosen or x.verdict in ("kept", "provisional")}
+    chosen = {BASELINE, *state.pinned} | ({state.base} if state.base is not None else set())
+    return (chosen & state.experiments.keys()) | {number for _, number in state.experiments.places(LEADING)}
 
 
 def _ancestors(state: State, number: int) -> list[int]:
     """`number` and its ancestors, down to the baseline."""
-    found: list[int] = []
+    found: dict[int, None] = {}
     while number not in found:
-        found.append(number)
+        found[number] = None
         x = state.experiments.get(number)
         if number == BASELINE or x is None:
             break
         number = x.parent
-    return found
+    return list(found)
 
 
 def _children(state: State) -> dict[int, list[int]]:

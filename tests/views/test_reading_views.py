@@ -14,7 +14,8 @@ from core import views
 from core.record import events as e
 from core.record.events import Event
 from core.record.fold import fold
-from core.record.state import Experiment, State
+from core.record.state import BASELINE, Experiment, State
+from tests.long_session import long_session
 from tests.recorded import story_events
 from tui.widgets.diff.changed_words import changed_words, pairs
 
@@ -86,6 +87,23 @@ def test_a_fork_of_a_discarded_experiment_has_a_branch() -> None:
         fold(state, Event(state.seq + 1, state.time, body))
     lanes = {b.number: b for b in views.lineage(state)}
     assert lanes[discarded].first and not lanes[number].first and lanes[number].lanes == lanes[discarded].lanes
+
+
+def test_the_lineage_follows_every_change() -> None:
+    """Its rows are those of what is kept, to be repeated, pinned or built on, with all ancestors."""
+    state = State()
+    for place, (time, bodies) in enumerate(long_session(150)):
+        for body in bodies:
+            fold(state, Event(state.seq + 1, time, body))
+        state.pinned, state.base = frozenset({place % 37, 999}), place % 41 or None
+        table = state.experiments
+        wanted = {BASELINE}
+        for number, x in table.items():
+            if x.verdict in ("kept", "provisional") or number in state.pinned or number == state.base:
+                while number not in wanted:
+                    wanted.add(number)
+                    number = table[number].parent
+        assert sorted(row.number for row in views.lineage(state)) == sorted(wanted)
 
 
 def test_a_lineage_of_thousands_needs_no_recursion() -> None:
