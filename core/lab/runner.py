@@ -26,7 +26,7 @@ from core.lab.sandbox.delegation import delegation
 from core.lab.sandbox.tiers import SandboxSpec, command, own_folders, tier_of
 from core.lab.shim import kept_cache
 from core.lab.shim.clocks.clock_register import is_locked
-from core.lab.shim.daemonize import bare_python
+from core.lab.shim.daemonize import DIED, bare_python
 from core.lab.shim.group.cgroup import remove_abandoned
 from core.lab.shim.output import logged
 from core.lab.shim.proctree import Identity, boot_id, kill_leftovers, same_process
@@ -233,7 +233,10 @@ class RunProcess:
 
 
 async def start(spec: RunSpec) -> RunProcess:
-    """Start a run; returns when its shim is a daemon. Raises LabError when it cannot be started."""
+    """Start a run; returns when its shim is a daemon. Raises LabError when it cannot be started.
+
+    One whose start was killed is returned as well: its shim may live, and if not, the run is `abandoned`.
+    """
     folder = spec.folder.absolute()
     path = folder / "spec.json"
     try:
@@ -251,8 +254,8 @@ async def start(spec: RunSpec) -> RunProcess:
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"}, cwd="/",
     )  # fmt: skip
-    _, errors = await process.communicate()
-    if process.returncode:
+    _, errors = await process.communicate()  # its end means that the shim has its lock, or has ended
+    if process.returncode and process.returncode > 0 and errors != DIED.encode():
         raise LabError(f"could not start the run: {errors.decode(errors='replace').strip()[-500:]}",
                        where=str(folder), hint="see shim.log in that folder")  # fmt: skip
     return RunProcess(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 
 from core.lab.runner import RunProcess, RunSpec, adopt, start
 from core.lab.sandbox.tiers import Tier
-from core.lab.shim.proctree import descendants, same_process
+from core.lab.shim.proctree import descendants, process_stat, same_process
 from tests.lab.conftest import Make, log, marked, run, until
 
 
@@ -347,3 +348,38 @@ async def test_a_held_run_that_closed_its_channel_ends_at_its_release(job: Make)
     one.release()
     result = await asyncio.wait_for(one.wait(), 60)
     assert (result.ended, result.reason) == ("crashed", "closed its control channel before it got its data")
+
+
+@pytest.mark.parametrize("shim_too", [False, True])
+async def test_a_start_that_is_killed_is_no_fault_of_the_run(job: Make, shim_too: bool) -> None:
+    """Its shim may live: then the run goes on. A shim that was killed too has abandoned it, to be made again."""
+    spec = job("print('up')")
+    spec.folder.mkdir()
+    os.mkfifo(spec.folder / "shim.log")  # the shim waits here for a reader
+    starting = asyncio.create_task(start(spec))
+
+    def chain() -> tuple[int, int] | None:
+        """The process that was started, and the shim, once the one between them is gone."""
+        needle, parents = os.fsencode(spec.folder / "spec.json"), {}
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if needle in (path / "cmdline").read_bytes() and (stat := process_stat(int(path.name))):
+                    parents[int(path.name)] = stat.parent
+        first = [pid for pid, parent in parents.items() if parent == os.getpid()]
+        shims = [pid for pid, parent in parents.items() if pid not in first and parent not in parents]
+        return (first[0], shims[0]) if len(first) == len(shims) == 1 else None
+
+    await until(chain)
+    found = chain()
+    assert found is not None
+    for process in found[: 1 + shim_too]:
+        os.kill(process, signal.SIGKILL)
+    reader = os.open(spec.folder / "shim.log", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        one = await asyncio.wait_for(starting, 60)
+        (spec.folder / "shim.log").unlink()  # it would be read
+        result = await asyncio.wait_for(one.wait(), 60)
+    finally:
+        os.close(reader)
+    assert result.ended == ("abandoned" if shim_too else "done")
+    assert marked(spec) == []

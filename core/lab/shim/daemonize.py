@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # to load typing takes 3 ms
     from typing import Any
 
+DIED = "the shim died at its start"  # without a word: it was killed
 _PR_SET_CHILD_SUBREAPER = 36
 _MAX_EXIT_FILE_BYTES = 32768
 
@@ -47,7 +48,7 @@ def detach(folder: str) -> tuple[int, int]:
     if os.fork():
         os.close(writer)
         answer = os.read(reader, 500)
-        sys.stderr.write("" if answer == b"ok" else answer.decode() or "the shim died at its start")
+        sys.stderr.write("" if answer == b"ok" else answer.decode() or DIED)
         sys.stderr.flush()
         os._exit(0 if answer == b"ok" else 1)
     os.setsid()
@@ -73,8 +74,9 @@ def detach(folder: str) -> tuple[int, int]:
 
 
 def report_start(writer: int, answer: str) -> None:
-    """Answer the waiting starter: `ok`, or an error."""
-    os.write(writer, answer.encode(errors="replace")[:500])
+    """Answer the waiting starter, if it lives: `ok`, or an error."""
+    with suppress(OSError):
+        os.write(writer, answer.encode(errors="replace")[:500])
     os.close(writer)
 
 
