@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.record.errors import GitError
+from core.temporary import own_folder
 
 MAX_SECONDS = 600.0  # of one command, where the caller sets no limit
 MAX_REASON_CHARACTERS = 400  # of git's message where it has no fatal line
@@ -174,7 +175,7 @@ class Git:
 @contextlib.contextmanager
 def own_index() -> Iterator[dict[str, str]]:
     """The environment of commands that share an empty index of their own, instead of the working tree's."""
-    with tempfile.TemporaryDirectory(prefix="autoresearch-index-") as folder:
+    with own_folder("index") as folder:
         yield {"GIT_INDEX_FILE": str(Path(folder, "index"))}
 
 

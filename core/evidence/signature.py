@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from core.record.errors import GitError, SessionError
 from core.session.chain import SHORT
 from core.session.disk import read_json, replace_file
 from core.session.paths import signature_of
+from core.temporary import own_folder
 from core.text import one_line
 
 NAMESPACE = "autoresearch-tui"
@@ -50,7 +50,7 @@ def sign(certificate: Path, key: str, *, terminal: bool) -> str:
     `terminal`: a person can type a passphrase; without it nothing is asked. Raises SessionError.
     """
     program = _ssh_keygen()
-    with _key_file(key) as file, tempfile.TemporaryDirectory(prefix="autoresearch-sign-") as folder:
+    with _key_file(key) as file, own_folder("sign") as folder:
         copy = Path(
             folder, certificate.name
         )  # ssh-keygen asks before it replaces a signature, and does not beside this
@@ -222,7 +222,7 @@ def _in_words(key: str) -> bool:
 def _key_file(key: str) -> Iterator[Path]:
     """The file of a key: as it was named, or a temporary one for a public key in words, as git allows."""
     if _in_words(key):
-        with tempfile.TemporaryDirectory(prefix="autoresearch-key-") as folder:
+        with own_folder("key") as folder:
             file = Path(folder, "key.pub")
             file.write_text(f"{key.removeprefix('key::')}\n")
             yield file

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from core.lab.shim.rmtree import remove_tree
+from core.temporary import HELD_PREFIX, is_abandoned
 
 LINK_PREFIX = "autoresearch-tmp-"  # short names of runs' temporary folders
 FOLDER_PREFIXES = (  # each in use for seconds, or as long as a model is scored: minutes
@@ -22,8 +23,8 @@ STALE_SECONDS = 3600.0
 def remove_stale(place: Path | None = None) -> list[str]:
     """Remove stale files of this user in `place` (default: the temporary folder). Returns their names; never raises.
 
-    Stale are links to folders that are gone, and folders with our names that are unchanged for an hour (a socket
-    folder only when it is empty).
+    Stale are links to folders that are gone, folders whose process has died (`core.temporary`), and other folders with
+    our names that are unchanged for an hour (a socket folder only when it is empty).
     """
     try:
         entries = list(os.scandir(place or tempfile.gettempdir()))
@@ -44,7 +45,8 @@ def _remove_if_stale(path: Path) -> bool:
     # By the wall clock, as file times are: where it was set, an hour too few or too many does no harm.
     old = time.time() - info.st_mtime > STALE_SECONDS
     dangling = path.name.startswith(LINK_PREFIX) and path.is_symlink() and not path.exists()
-    if dangling or (old and path.name.startswith(FOLDER_PREFIXES)):
+    left = path.name.startswith(HELD_PREFIX) and is_abandoned(path)
+    if dangling or left or (old and path.name.startswith(FOLDER_PREFIXES)):
         remove_tree(path)
     elif old and path.name.startswith(f"{SOCKET_PREFIX}{os.getuid()}-"):
         path.rmdir()  # fails while an engine has its socket in it

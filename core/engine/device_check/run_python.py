@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import json
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from core.temporary import own_folder
 
 ANSWER_SECONDS = 30.0
 _SCRIPT = """
@@ -46,7 +47,7 @@ def python_words(argv: Sequence[str]) -> list[str] | None:
 
 async def run_python(words: Sequence[str], env: Mapping[str, str]) -> RunPython | str:
     """Ask that Python; or why it does not answer."""
-    with tempfile.TemporaryDirectory(prefix="autoresearch-python-") as folder:
+    with own_folder("python") as folder:
         try:
             process = await asyncio.create_subprocess_exec(
                 *words, "-c", _SCRIPT, env=dict(env), cwd=folder, stdin=asyncio.subprocess.DEVNULL,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from core.git import Git, own_index
+from core.temporary import own_folder
 
 
 def stored_as(git_dir: Path, commit: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -20,7 +20,7 @@ def stored_as(git_dir: Path, commit: str, files: Mapping[str, bytes]) -> dict[st
     if not files:
         return {}
     # The folder holds nothing else, so that git reads the attributes from the index.
-    with tempfile.TemporaryDirectory(prefix="autoresearch-add-") as folder, own_index() as env:
+    with own_folder("add") as folder, own_index() as env:
         tree = Path(folder)
         for path, data in files.items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -29,6 +28,7 @@ from core.lab.git.reuse import WorktreeReuse
 from core.lab.git.tree_hash import CommitTree, TreeEntry, listed
 from core.lab.shim.rmtree import remove_tree
 from core.record.errors import EditError, GitConflict, GitError, LabError, ProjectError
+from core.temporary import own_folder
 from core.text import printable
 
 
@@ -299,7 +299,7 @@ class Repository:
         shown = self._outward(path) or path
         if mine is None or theirs is None:
             raise GitConflict("is removed on one side and changed on the other", where=shown)
-        with tempfile.TemporaryDirectory(prefix="autoresearch-merge-") as folder:
+        with own_folder("merge") as folder:
             names = [Path(folder, name) for name in ("new-parent", "old-parent", "change")]
             for name, entry in zip(names, (theirs, base, mine), strict=True):
                 name.write_bytes(self._blob(entry) if entry else b"")

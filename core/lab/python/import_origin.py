@@ -13,7 +13,6 @@ import posixpath
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any, NoReturn
 
 from core.lab.python.tool_command import ISOLATED_PYTHON, toml_line
 from core.record.errors import ProjectError
+from core.temporary import own_folder
 
 _MAX_SECONDS = 60.0  # for the interpreter to answer
 _MAX_MODULES = 400  # that are asked for
@@ -175,7 +175,7 @@ def _ask(
     editable install takes from folders of another name. Empty when it cannot tell.
     """
     asked = list(modules)
-    with tempfile.TemporaryDirectory(prefix="autoresearch-imports-") as folder:
+    with own_folder("imports") as folder:
         for module in asked:
             _copy_shape(Path(folder), module, files)
         question = json.dumps([{"name": m.name, "root": m.root, "rest": m.rest} for m in asked])

@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from core.lab.sandbox import machine_state
 from core.lab.sandbox.card_start import START_SECONDS, CudaStart, start_argv, start_environment, supervised_start
 from core.lab.shim.daemonize import bare_python
 from core.record.errors import LabError, UsageError
+from core.temporary import own_folder
 
 Tier = Literal["A", "B", "C"]
 TIERS: tuple[Tier, ...] = ("A", "B", "C")
@@ -345,7 +345,7 @@ def start_cuda(tier: Tier, slot: str, *, scoring: bool = False) -> CudaStart:
     """Start CUDA on the card of `slot` in a tier (C: outside the sandbox), with the rights of a run there or of a
     process that runs a model for scoring. Ends after 30 s at the latest.
     """
-    with tempfile.TemporaryDirectory(prefix="autoresearch-probe-") as name:
+    with own_folder("probe") as name:
         base = Path(name).resolve()
         (tmp := base / "tmp").mkdir()
         (tree := base / "tree").mkdir()
@@ -398,7 +398,7 @@ def _run_probe(tier: Tier) -> tuple[bool, str]:
         return False, "bubblewrap (bwrap) is not installed"
     import socket
 
-    with tempfile.TemporaryDirectory(prefix="autoresearch-probe-") as name, socket.create_server(("127.0.0.1", 0)) as s:
+    with own_folder("probe") as name, socket.create_server(("127.0.0.1", 0)) as s:
         base = Path(name).resolve()
         for folder in ("tree", "outside", "tmp", "data"):
             (base / folder).mkdir()

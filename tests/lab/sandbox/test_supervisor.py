@@ -249,6 +249,8 @@ def test_every_temporary_folder_of_the_engine_has_a_name_that_is_removed() -> No
     for path in (*(ROOT / "core").rglob("*.py"), *(ROOT / "nanotrain").rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         made |= {*re.findall(r'(?:TemporaryDirectory|mkdtemp)\(prefix=f?"([^"{]+)', text)}
+        made |= {f"autoresearch-{kind}-" for kind in re.findall(r'own_folder\("(\w+)"\)', text)}
+    made.remove("autoresearch-")  # in own_folder itself
     assert made == {*stale_tmp.FOLDER_PREFIXES}
 
 
