@@ -62,7 +62,7 @@ class Runs(EnginePart):
         self._key = RunKey(self.paths.name, self.setup.seed)
         parts = self.setup, self.settings, self.journal, self.slots
         self.faults = CardFaults(*parts, self.cards, self.live, self.card_repeats)
-        self.measuring = Measuring(*parts, self.place, self.faults, ScoringBeside(*parts, self.live))
+        self.measuring = Measuring(*parts, self.place, self.faults, ScoringBeside(*parts, self.place, self.live))
         self.pruner = Pruner(*parts[:3], self.place, self._key)
         self.ahead = NextStarts(*parts, self.place, self.live)
 

@@ -2,7 +2,8 @@
 
 In a GPU slot a scorer that has never used a card in this session does not disturb the clock, which starts at once. One
 that uses the card may say when it needs it no more: it prints its number first, and its probes go on beside the clock.
-Else the clock waits for the end of the scoring, as it does in a CPU slot. The verdict waits for all of it in each case.
+Else the clock waits for the end of the scoring, as it does in a CPU slot and where memory or processors are short. The
+verdict waits for all of it in each case.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from core.engine.runs.ahead.room import Room
 from core.engine.runs.live_run import Live
 from core.engine.runs.slots import Slots
+from core.engine.runs.workplace import Workplace
 from core.engine.startup.setup import EnginePart
 from core.lab.gpu.card_use import uses_card
 from core.record import events as e
@@ -22,6 +24,7 @@ class ScoringBeside(EnginePart):
     """Gives a slot's clock to its next run while the one before it is scored, one at a time in each slot."""
 
     slots: Slots
+    place: Workplace
     live: dict[int, Live]  # by run
     on_card: bool | None = field(default=None, init=False)  # whether scoring uses the card; None: not known yet
 
@@ -31,7 +34,7 @@ class ScoringBeside(EnginePart):
             return
         if self.on_card is not False:
             await live.number_known.wait()
-        while self._another(live) or Room().short():
+        while self._another(live) or Room().short() or not self.place.room_beside(live.slot):
             await self.journal.changed()
         live.leave_clock(self.slots)
 

@@ -255,6 +255,10 @@ class Workplace:
         """Processors that no run on its clock uses at present, as measured in GPU slots."""
         return container.cores() - ClockRegister(str(self._setup.paths.clocks), "engine").others()[0]
 
+    def room_beside(self, slot: str) -> bool:
+        """Whether a scoring, which always has one processor, would take none from the next run of a GPU slot."""
+        return self.free_processors() - (self._expected(slot) or 0.0) >= 1
+
     def off_clock(self, name: str) -> OffClock:
         """What keeps a command of a researcher's from the processors of runs on their clock, and from a scoring."""
         return OffClock(ClockRegister(str(self._setup.paths.clocks), name), container.cores())
