@@ -52,6 +52,10 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     ),
     "prepare": ("nanotrain.prepare_text", "tokenizing a large corpus by threads and by processes (minutes; MB)"),
     "prune": ("early_stops", "early stops of recorded sessions: what they save and lose (SESSION…)"),
+    "simulated": (
+        "stop_simulation",
+        "early stops on simulated sessions with known effects (minutes; SESSIONS EXPERIMENTS)",
+    ),
     "decide": ("decide_simulation", "the decision rule and simpler ones, on simulated sessions"),
     "adversary": ("adversary_simulation", "the decision rule against one who owns a candidate in ten (minutes)"),
     "timed": ("timed_metric", "false keeps where the metric is a time, compared with earlier runs or in turn"),

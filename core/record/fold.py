@@ -11,7 +11,19 @@ from typing import assert_never
 from core.record import events as e
 from core.record import slot_time
 from core.record.events import Body, Event
-from core.record.state import BASELINE, HUMAN, MAX_NOTES, Baseline, EngineInfo, Experiment, Guidance, Note, Run, State
+from core.record.state import (
+    BASELINE,
+    COUNTS,
+    HUMAN,
+    MAX_NOTES,
+    Baseline,
+    EngineInfo,
+    Experiment,
+    Guidance,
+    Note,
+    Run,
+    State,
+)
 
 
 def fold(state: State, event: Event) -> State:
@@ -331,7 +343,8 @@ def _stopped_early(state: State, b: e.RunFinished) -> None:
     elif b.metric is not None:
         parent = state.experiments[state.experiments[b.experiment].parent]
         state.audited += 1
-        state.audits_wrong += parent.metric is not None and state.metric.gain(parent.metric, b.metric) > 0
+        least = COUNTS * (state.sigma or 0.0)
+        state.audits_wrong += parent.metric is not None and state.metric.gain(parent.metric, b.metric) > least
 
 
 def _calibrated(state: State, b: e.Calibrated, time: float) -> None:

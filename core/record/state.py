@@ -19,6 +19,7 @@ from core.record.proposal import KINDS, kind_of
 from core.record.sample import Claim, Prior, Sample
 
 BASELINE = 0  # experiment number of the unchanged code
+COUNTS = 1.0  # sigmas by which a first result must be better to count: what gains less is discarded at once
 NO_BASELINE = "the baseline gave no number that counts, so there is nothing to compare with"  # reason of a crash
 HUMAN = "human"  # researcher of a person's own experiments
 MAX_NOTES = 100
@@ -280,7 +281,7 @@ class State:
     stopped_early: int = 0  # runs stopped as hopeless
     saved_seconds: float = 0.0  # of the slots, by these stops
     audited: int = 0  # hopeless runs that were run to their end, and gave a number
-    audits_wrong: int = 0  # of these, how many ended better than what they were made from
+    audits_wrong: int = 0  # of these, how many ended better than what they were made from, by COUNTS sigmas
     running: dict[int, int] = field(default_factory=dict)  # run -> experiment, of runs that have not ended
     live: tuple[int, ...] = ()  # experiments without a verdict (the baseline too until it is calibrated)
     queue: tuple[int, ...] = ()  # committed experiments that have not run, in the order in which slots take them

@@ -266,6 +266,16 @@ def posterior_of(gain: float, best: float, own: float, required: float = 0.0) ->
     )
 
 
+def least_gain(policy: Policy) -> float:
+    """Sigmas of gain below which a first result is discarded at once, however well the best is known; at least 0."""
+    low, high = 0.0, policy.keep
+    bound = policy.beta if policy.repeats > 0 else (policy.alpha + policy.beta) / 2
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (middle, high) if posterior_of(middle, 0.0, 1.0).no_gain >= bound else (low, middle)
+    return low
+
+
 def _without_noise(
     metric: Metric, best: Sample, candidate: Sample, policy: Policy, saved: int, others: Sequence[float], repeat: Repeat
 ) -> Decision:

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from core.record.state import COUNTS
 from core.stats.noise import from_normal
 
 CELLS = 40  # of a schedule, in each of which a curve has one value
-LOOKS = tuple(range(10, 38, 2))  # cells after which a run is looked at: at shares of 0.25, 0.3 … 0.9
+LOOKS = tuple(range(6, 38, 2))  # cells after which a run is looked at: at shares of 0.15, 0.2 … 0.9
+SIBLINGS = 4  # finished runs made from the same code, which say how far its curve can be believed
 AGREE = 3  # looks in a row that must say the same
 MIN_FINISHED = 8  # finished runs with a curve, before any is stopped
 MIN_CELLS = 4  # in which both curves have a value, for a look
@@ -42,7 +44,7 @@ class Finished:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Margin:
     """What finished runs say of one look: loss above the reference as a line over the final difference in sigmas, and
-    the scatter about it for one curve. `most`: the furthest behind of all that ended no worse than their parent.
+    the scatter about it for one curve. `most`: the furthest behind of all that counted.
     """
 
     level: float
@@ -126,7 +128,7 @@ def _margin(finished: Sequence[Finished], look: int, share: float) -> Margin | N
     slope = math.fsum((x - middle) * (y - level) for x, y, _ in near) / spread if spread else 0.0
     slope = max(0.0, slope)
     squares = math.fsum((y - level - slope * (x - middle)) ** 2 / (1 + 1 / max(1, c)) for x, y, c in near)
-    most = max((y for x, y, _ in near if x <= 0), default=-math.inf)
+    most = max((y for x, y, _ in near if x <= -COUNTS), default=-math.inf)
     return Margin(
         level=level, slope=slope, scatter=math.sqrt(squares / (n - 2)), n=n, middle=middle, spread=spread, most=most
     )
@@ -141,6 +143,24 @@ def bounded(reference: Profile, first: Profile, gain: float, margins: Sequence[M
         None if margin is None or gap is None else max(0.0, margin.expected(-gain) - gap)
         for margin, gap in zip(margins, below, strict=True)
     )
+
+
+def corrected(above: Behind, children: Sequence[Finished], margins: Sequence[Margin | None]) -> Behind:
+    """`above`, or by how much `children` that ended, made from the reference's code, lie further above its curve than
+    their results explain: what is odd or false in that curve. From SIBLINGS of them on, who know better.
+    """
+    found: list[float | None] = []
+    for look, (end, margin) in enumerate(zip(LOOKS, margins, strict=True)):
+        left = [
+            gap - margin.expected(one.worse)
+            for one in children
+            if margin is not None
+            and one.since <= end / CELLS
+            and one.worse <= NEAR
+            and (gap := one.behind[look]) is not None
+        ]
+        found.append(max(0.0, _middle(left)) if len(left) >= SIBLINGS else above[look])
+    return tuple(found)
 
 
 def stop_at(

@@ -20,7 +20,7 @@ from core.record.metric import Direction, Metric, format_metric
 from core.record.sample import Claim, Prior, Sample
 from core.stats import certify
 from core.stats.certify import certificate_test, most_pairs, plan
-from core.stats.decide import EFFECTS, Decision, Policy, judge, judge_in_turn, posterior_of, refresh_due
+from core.stats.decide import EFFECTS, Decision, Policy, judge, judge_in_turn, least_gain, posterior_of, refresh_due
 from core.stats.noise import Noise, estimate, from_normal, in_turn_noise, to_normal
 
 LOSS = Metric("loss")
@@ -463,3 +463,15 @@ def test_ratios_are_judged_the_same_for_a_time_and_a_speed(direction: Direction,
     assert f"counts as {format_metric(kept.claim.number)}" in kept.reason
     lost = judge_in_turn(metric, base, Sample((1.0,)), noise, Policy())
     assert lost.verdict == "discarded"
+
+
+def test_what_gains_less_than_the_least_is_never_more_than_discarded() -> None:
+    """Early stops rely on it: a first result below it is no provisional one, whatever is known of the best."""
+    for policy in (Policy(), Policy(beta=0.5), Policy(repeats=0), Policy(keep=2.0)):
+        least = least_gain(policy)
+        assert 0 <= least < policy.keep
+        noise = Noise(sigma=1.0, df=30, low=0.8, high=1.3)
+        for runs in (1, 3, 30):
+            best = Sample(tuple([0.0] * runs))
+            below = judge(Metric("score", "max"), best, Sample((least - 0.05,)), noise, policy)
+            assert least < 0.05 or below.verdict == "discarded", (policy, runs)

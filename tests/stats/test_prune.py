@@ -68,6 +68,9 @@ def test_a_late_comparable_run_counts_from_its_share_on() -> None:
 def test_one_that_caught_up_is_remembered() -> None:
     behind = (0.4,) * len(LOOKS)
     margins = prune.learn([*_ended(), Finished(behind=behind, worse=-2.0, curves=3)])
+    assert prune.learn([*_ended(), Finished(behind=behind, worse=-0.5, curves=3)])[5] != margins[5], (
+        "that one is no gain"
+    )
     assert all(margin and margin.limit(0.0, 3) >= 0.4 for margin in margins) and _stop(0.39, margins) is None
 
 
@@ -91,7 +94,7 @@ def test_losses_that_are_no_numbers_are_missing(odd: float) -> None:
 
 def test_telemetry_that_is_missing_ends_or_goes_backward_stops_nothing() -> None:
     margins, reference = prune.learn(_ended()), prune.profile(_curve())
-    for points in ([], [(0.5, 9.0)], _curve(0.5)[:8], [(0.1, 9.0), (0.2, 9.0)] * 20, [(7.0, 9.0)], [(-1.0, 9.0)]):
+    for points in ([], [(0.5, 9.0)], _curve(0.5)[:5], [(0.1, 9.0), (0.2, 9.0)] * 20, [(7.0, 9.0)], [(-1.0, 9.0)]):
         assert prune.stop_at(prune.behind(prune.profile(points), reference), margins, bar=0.0, curves=1) is None, points
     back = list(reversed(_curve(0.5)))
     assert prune.behind(prune.profile(back), reference) == NONE
@@ -119,6 +122,24 @@ def test_a_best_cannot_have_others_stopped_by_a_curve_better_than_its_score() ->
     small = prune.bounded(honest, first, 2.0, margins)
     assert all(a is not None and a < 0.03 for a in small), "an honest curve is hardly moved"
     assert prune.bounded(first, first, 2.0, prune.learn([])) == NONE, "nothing learned, nothing compared"
+
+
+def test_children_say_how_far_a_curve_can_be_believed() -> None:
+    """A best whose curve is 1 nat lower than its score explains is corrected by what was made from it, and ended."""
+    margins, first = prune.learn(_ended()), prune.profile(_curve())
+    false = prune.profile(_curve(-1.0))
+    above = prune.bounded(false, first, 2.0, margins)
+    honest = [Finished(behind=tuple(1.0 + 0.02 * worse for _ in LOOKS), worse=worse) for worse in (0.0, 1.0, 2.0, 3.0)]
+    assert prune.corrected(above, honest[:-1], margins) == above, "too few to know better than the score"
+    corrected = prune.corrected(above, honest, margins)
+    assert all(a is not None and 0.9 < a < 1.1 for a in corrected), "they print the truth"
+    same = [Finished(behind=tuple(0.02 * worse for _ in LOOKS), worse=worse) for worse in (0.0, 1.0, 2.0, 3.0)]
+    corrected = prune.corrected(above, same, margins)
+    assert all(a is not None and a < 0.03 for a in corrected), "their curves are as low: of the code, not of the result"
+    low = [Finished(behind=(-5.0,) * len(LOOKS), worse=1.0)] * 9
+    assert all(a == 0.0 for a in prune.corrected(above, low, margins)), "never stricter than the curve itself"
+    far = [Finished(behind=(-5.0,) * len(LOOKS), worse=prune.NEAR + 1)] * 9
+    assert prune.corrected(above, far, margins) == above
 
 
 def test_a_false_bad_curve_that_ends_well_only_widens_the_margin() -> None:

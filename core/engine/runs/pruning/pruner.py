@@ -17,8 +17,9 @@ from core.engine.runs.workplace import Workplace
 from core.engine.startup.setup import EnginePart
 from core.record import events as e
 from core.record.budget import RunBudget
-from core.record.state import BASELINE, HUMAN, Experiment, Run, who
+from core.record.state import BASELINE, COUNTS, HUMAN, Experiment, Run, who
 from core.stats import prune
+from core.stats.decide import least_gain
 from core.stats.prune import Behind, Finished, Margin, Profile
 
 KINDS = ("baseline", "candidate", "repeat")
@@ -143,19 +144,29 @@ class Pruner(EnginePart):
         cases = list(self._cases())
         parents = (parent, base, *(case.parent for case in cases))
         await asyncio.to_thread(self._read, [*(case.run for case in cases), *(r for p in parents for r in _runs(p))])
-        margins = prune.learn([self._finished(case, sigma) for case in cases])
+        finished = [self._finished(case, sigma) for case in cases]
+        margins = prune.learn(finished)
         if not any(margins):
             return None
+        children = [one for case, one in zip(cases, finished, strict=True) if case.parent.number == parent.number]
         reference: Profile = self._curve_of(parent)
         above: Behind = (0.0,) * len(prune.LOOKS)
         if parent.number != BASELINE:
             gain = state.metric.gain(base.sample.number, parent.sample.number) / sigma
-            above = prune.bounded(reference, self._curve_of(base), gain, margins)
+            others = [one for case, one in zip(cases, finished, strict=True) if case.run not in parent.runs]
+            above = prune.bounded(reference, self._curve_of(base), gain, prune.learn(others))
+            above = prune.corrected(above, children, margins)
         return Plan(
             reference=reference, above=above, margins=margins, curves=len(_runs(parent)), since=since,
-            bar=self.program.policy.simplicity if x.lines < 0 else 0.0, parent=parent.number,
+            bar=self._bar(x.lines), parent=parent.number,
             tested=parent.number == BASELINE or any(c.run.audit for c in cases if c.parent.number == parent.number),
         )  # fmt: skip
+
+    def _bar(self, lines: int) -> float:
+        """Sigmas by which a run may end worse and still count, of a change that adds so many lines."""
+        policy = self.program.policy
+        least = min(COUNTS, least_gain(policy))
+        return policy.simplicity - least if lines < 0 else -least
 
     def _cases(self) -> Iterator[Case]:
         """The newest experiments that have a result and a curve that says something, with their parents."""
