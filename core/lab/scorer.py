@@ -58,7 +58,7 @@ class Score:
     probes: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Watch:
     """What is told of a scoring while it goes on: its processes (`look`, some times a second, from another thread), and
     that its number is known and only probes are left, which need no card (`number`).

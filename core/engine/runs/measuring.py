@@ -141,9 +141,9 @@ class Measuring(EnginePart):
         assert command is not None
         await live.enter("scoring", self.journal)
         names = NewNames()
-        quiet = live.slot.startswith("gpu") and self.beside.on_card is not False
-        again = self.faults.quiet(live) if quiet else None
-        watch = scorer.Watch(look=partial(self.beside.look, live), number=live.number_known.set)
+        on_gpu = live.slot.startswith("gpu")
+        again = self.faults.quiet(live) if on_gpu and self.beside.on_card is not False else None
+        watch = scorer.Watch(partial(self.beside.look, live), live.number_known.set) if on_gpu else None
         live.scoring = asyncio.create_task(
             self.place.score(command, live.run, live.slot, seed, again=again, watch=watch)
         )
