@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -62,6 +63,7 @@ MAX_LOG_BYTES = 5_000_000  # of engine.log, before it is moved to engine.log.1
 
 def serve(project: Path, session: str, options: EngineOptions, ready: int) -> int:
     """Run one session's engine to its end. The starter waits for one JSON line on the descriptor `ready`."""
+    gc.set_threshold(50_000, 10, 10)  # ten thousand experiments stay: to go through them again and again is in vain
     paths = SessionPaths(project.resolve(), session)
     new = not paths.folder.exists()
     try:
