@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from benchmarks.engine.support import engine, instant_project, pause, wait, wait_verdicts
-from core.client import read_state
+from core.client import read_outline, read_state
 from core.session.lock import engine_alive
 from core.session.log import Log
 from core.session.paths import SessionPaths
@@ -65,11 +65,16 @@ def _commits(project: Path, paths: SessionPaths, experiments: int, first: int, p
 
 def more_experiments(project: Path, script: Path) -> tuple[float, float]:
     """Processor seconds of an engine that goes on, without its children: its start, and each further experiment."""
-    before = sum(read_state(SessionPaths(project, NAME)).verdicts.values())
+    before = _verdicts(SessionPaths(project, NAME))
     with engine(project, NAME, researcher="scripted", script=str(script)) as (paths, process):
-        wait_verdicts(paths, before + 1)
+        wait(lambda: _verdicts(paths) > before, "the first verdict")
         started = sum(process.cpu_times()[:2])
-        wait_verdicts(paths, before + MORE - 1)
+        wait(lambda: _verdicts(paths) >= before + MORE - 1, "the last verdict")
         ended = sum(process.cpu_times()[:2])
         time.sleep(0.1)
     return started, (ended - started) / (MORE - 2)
+
+
+def _verdicts(paths: SessionPaths) -> int:
+    """Number of verdicts so far, read at once however long the session is: the engine goes on meanwhile."""
+    return sum(read_outline(paths).verdicts.values())
