@@ -87,6 +87,7 @@ class SessionView:
         self.look = look
         self.clock = clock
         self.selected: int | None = None  # on the leaderboard; None follows the newest
+        self.thought: int | None = None  # which of several thoughts is shown; None, or one that is over: the oldest
         self.page: int | None = None  # the experiment whose page is open
         self.changes = DiffSource(source.paths.project, lambda: self.state, lambda number: self.details(number).diff)
         self.marks: list[int] = []  # marked experiments, the newest mark last
@@ -229,11 +230,18 @@ class SessionView:
 
     @property
     def thinking(self) -> int | None:
-        """The experiment being thought about, or None."""
+        """The experiment being thought about, or None: of several the chosen one, else that of the oldest thought."""
+        if self.thought in self.thoughts:
+            return self.thought
         if self.pulse and self.pulse.thinking is not None:
             return self.pulse.thinking
         live = (self.state.experiments[number] for number in reversed(self.state.live) if number != BASELINE)
         return next((x.number for x in live if x.phase in ("thinking", "waiting")), None)
+
+    @property
+    def thoughts(self) -> tuple[int, ...]:
+        """All experiments that are thought about, the oldest thought first; none where no engine tells."""
+        return self.pulse.thoughts if self.pulse and self.connection.status != "dead" else ()
 
     @property
     def newest(self) -> Experiment | None:

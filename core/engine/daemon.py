@@ -288,5 +288,6 @@ class _Engine:
             thinking_seconds=now() - thought.started if thought else 0.0,
             waiting=thought.stream.waiting if thought else "",
             thoughts=tuple(thought.experiment for thought in thoughts),
+            thought_seconds=tuple(now() - thought.started for thought in thoughts),
             trouble=self.journal.trouble or self.setup.repo.waits_for_space,
         )

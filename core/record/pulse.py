@@ -46,4 +46,5 @@ class Pulse:
     thinking_seconds: float = 0.0
     waiting: str = ""  # why the researcher waits, "" when it does not
     thoughts: tuple[int, ...] = ()  # all experiments that it works on, the oldest thought first
+    thought_seconds: tuple[float, ...] = ()  # of each
     trouble: str = ""  # why the engine cannot write its log (a full disk)

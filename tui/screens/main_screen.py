@@ -220,7 +220,11 @@ class MainScreen(ActionScreen):
         return self.focused if isinstance(self.focused, Pane) else self.panes[self.active]
 
     def show_pane(self, index: int) -> None:
-        """Focus a pane; one that the layout hides takes the whole screen."""
+        """Focus a pane; one that the layout hides takes the whole screen. The reasoning that has the focus already
+        shows the next thought.
+        """
+        if self.panes[index] is self.reasoning and self.focused is self.reasoning:
+            self.reasoning.next_thought()
         self.active = index
         hidden = self.panes[index].id not in self.layout_of.shown(self.app.size.height)
         if hidden and not self.zoomed:
@@ -229,6 +233,7 @@ class MainScreen(ActionScreen):
             self.zoomed = self.peeking = False
         self.lay_out()
         self.panes[index].poll()
+        self.panes[index].flush()
         self.set_focus(self.panes[index])
         self.tabs.flush()
 

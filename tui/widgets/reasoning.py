@@ -42,6 +42,12 @@ class ReasoningPane(Tail):
         self._read_stream()
         self._add_results()
 
+    def next_thought(self) -> None:
+        """Show the next of several thoughts; after one that is over, the oldest."""
+        thoughts, shown = self.view.thoughts, self.view.thinking
+        if self.view.selected is None and len(thoughts) > 1 and shown in thoughts:
+            self.view.thought = thoughts[(thoughts.index(shown) + 1) % len(thoughts)]
+
     def next_fold(self) -> str:
         """Fold the next of FOLDS; its name."""
         at = (FOLDS.index(self.folded) + 1) % len(FOLDS) if self.folded in FOLDS else 0
@@ -94,7 +100,8 @@ class ReasoningPane(Tail):
         return None
 
     def _change_to(self, number: int) -> None:
-        following = self.experiment is not None and number > self.experiment and self.view.selected is None
+        chosen = number in (self.view.selected, self.view.thought)
+        following = self.experiment is not None and number > self.experiment and not chosen
         if not following:
             self.clear()
         elif self._entries:
@@ -145,14 +152,25 @@ class ReasoningPane(Tail):
             return []
         words = f" · #{self.experiment}"
         if self.view.thinking == self.experiment and self.view.connection.status != "dead":
-            seconds = self.view.pulse.thinking_seconds if self.view.pulse else 0.0
-            return [(words + " thinking", self.look["accent"]), (f" {seconds:.0f}s" if seconds >= 1 else "", dim)]
+            seconds = self._thinking_seconds()
+            shown = [(words + " thinking", self.look["accent"]), (f" {seconds:.0f}s" if seconds >= 1 else "", dim)]
+            others = " ".join(f"#{n}" for n in self.view.thoughts if n != self.experiment)
+            return [*shown, *([(f" · {others}", dim), (" 1 next", self.look["warn"])] if others else [])]
         if self.view.selected == self.experiment:
             return [(words, dim), (" selected", self.look["warn"]), (" esc deselects", dim)]
         return [(words, dim)]
 
+    def _thinking_seconds(self) -> float:
+        """Of the thought that is shown."""
+        pulse = self.view.pulse
+        if pulse is None:
+            return 0.0
+        each = dict(zip(pulse.thoughts, pulse.thought_seconds, strict=False))
+        return each.get(self.experiment or 0, pulse.thinking_seconds)
+
     def aside(self) -> list[Part]:
-        waiting = self.view.pulse.waiting if self.view.pulse else ""
+        of_another = self.experiment in self.view.thoughts[1:]
+        waiting = self.view.pulse.waiting if self.view.pulse and not of_another else ""
         if waiting and self.fixed is None:
             return [(brief(waiting), self.look["warn"])]
         return [("folded", self.look["dim"])] if self.folded else []
