@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
 from core.clock import now
 from core.engine.ending import RunEnding
@@ -73,6 +76,12 @@ class Live:
         self.faults, self.shares, self.alone = before.faults, before.shares, before.alone
         self.cuts, self.many_names = before.cuts, before.many_names
 
+    def go_on_as(self, phase: str) -> None:
+        """Be in the phase in which an earlier engine left it, with the times of the process and not of its adoption."""
+        status: Mapping[str, Any] = self.job.status if self.job is not None else {}
+        since = {"training": status.get("clock"), "saving": status.get("clock_end")}.get(phase) or status.get("started")
+        self.phase, self.started, self.phase_since = phase, _at(status.get("started")), _at(since)
+
     def end(self, ending: RunEnding) -> None:
         """Kill the run's process tree, its checkout, or the scoring of it."""
         self.ending = ending
@@ -100,6 +109,11 @@ class Live:
         if self.owns_clock:
             self.owns_clock = False
             slots.clocks[self.slot].release()
+
+
+def _at(moment: float | None) -> float:
+    """Unix seconds of a monotonic time; None: the present."""
+    return now() - (0.0 if moment is None else max(0.0, monotonic() - moment))
 
 
 def with_words(finished: e.RunFinished, words: str) -> e.RunFinished:

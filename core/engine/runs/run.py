@@ -254,6 +254,8 @@ class Runs(EnginePart):
             cut=logged.cut, is_reference=logged.kind == "reference", cores=spec.get("cores"),
             adopted=True,
         )  # fmt: skip
+        if job is not None:
+            live.go_on_as(logged.phase or "starting")
         before = any(one.slot == slot and one.run < run for one in self.state.live_runs())
         other_tier = spec.get("tier") != self.setup.sandbox.tier
         early = logged.phase in BEFORE_CLOCK and (before or other_tier)
@@ -405,9 +407,10 @@ class Runs(EnginePart):
         return replace(finished, reason=f"{said}\n  hint: {hint}") if hint else finished
 
     async def _log_phases(self, live: Live, phases: asyncio.Queue[str | None]) -> None:
-        logged = {"starting", "ready"}
+        logged = {"starting", "ready", live.phase}
         while (phase := await phases.get()) is not None:
-            live.phase, live.phase_since = phase, now()
+            if phase != live.phase:
+                live.phase, live.phase_since = phase, now()
             if phase in ("ready", "training"):
                 await self._take_clock(live)
             if phase not in logged:
