@@ -39,6 +39,7 @@ class Escape:
     `world` names what must be as it was afterwards: see `Host` in test_sandbox_escapes.py. `beside`: the program of a
     run that trains at the same time; `card`: both have what CUDA needs to start; `clock`: once the run has
     printed "up", another run's clock has the processor ("taken"), or another's model is scored, for some seconds.
+    `turn`: it starts up beside another run, and its turn comes some seconds after it has printed "up".
     `slow`: left to `make redteam`.
     """
 
@@ -52,4 +53,5 @@ class Escape:
     beside: str = ""
     card: bool = False
     clock: Literal["", "taken", "taken for long", "scored"] = ""
+    turn: bool = False
     slow: bool = False

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from core.clock import now
 from core.lab.environment import readable_roots, resolve_command, run_environment
 from core.lab.git.restore import restore_worktree
 from core.lab.gpu import nodes
@@ -164,6 +165,16 @@ class Host:
         await asyncio.sleep(7.0 if kind == "taken for long" else 2.5)
         other.leave()
 
+    async def give_turn(self, run: RunProcess) -> float:
+        """Let a run that started ahead wait, then give it its slot and its data. Returns when."""
+        output = run.folder / "output.log"
+        await until(lambda: run.phase == "ended" or (output.exists() and "up" in output.read_text()))
+        await asyncio.sleep(4.0)
+        run.take_turn()
+        at = now()
+        run.release()
+        return at
+
     def nobody_listens(self) -> str:
         """The name that the run has used is free, and nothing has reached the run beside it."""
         self.sockets.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
@@ -203,13 +214,17 @@ async def test_an_escape_fails(host: Host, escape: Escape, monkeypatch: pytest.M
         monkeypatch.setattr(nodes, "starts_cuda", lambda devices: True)
     if escape.beside:
         await host.start_beside(escape.beside)
-    own = {"clocks": host.base / "clocks"} if escape.clock else {}
+    own: dict[str, object] = {"clocks": host.base / "clocks"} if escape.clock or escape.turn else {}
+    if escape.turn:
+        own |= {"ahead": "idle", "hold": True, "plain": False, "train_files": {"data": "session.db"}}
     spec = host.spec = host.job(escape.program, **escape.limits, **own)
     run = await start(spec)
+    turn = await host.give_turn(run) if escape.turn else 0.0
     if escape.clock:
         await host.clock_of_another(escape.clock)
     result = await run.wait()
     output = (spec.folder / "output.log").read_text(errors="replace")
+    assert result.clock_started is None or result.clock_started >= turn - 0.05, "its clock began before its turn"
     assert STOLEN not in output, output
     assert result.ended in escape.ended, (result, output[-2000:])
     if result.ended != "done":
