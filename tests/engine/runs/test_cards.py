@@ -38,7 +38,9 @@ if RATE == 0.2:
 # A scorer that has no memory where the driver's state says so: in a slot, or (`crowd`) beside a run that trains. With
 # `crowd=1` it waits for the second run, which starts up as long; with `hold=1` for another state.
 SCORER = """\
-import json, os, pathlib, sys, time
+import ctypes, json, os, pathlib, sys, time
+ctypes.CDLL(os.environ["LD_LIBRARY_PATH"] + "/libcuda.so.1")  # it uses the card, for long enough to be seen
+time.sleep(0.5)
 out = pathlib.Path(os.environ["AUTORESEARCH_RUN_DIR"])
 while True:
     state = pathlib.Path(os.environ["LD_LIBRARY_PATH"], "state").read_text()
