@@ -29,15 +29,3 @@ def own_folder(kind: str) -> Iterator[str]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
-
-
-def is_abandoned(folder: Path) -> bool:
-    """Whether the process of a folder of ours with `HELD_PREFIX` has died. Raises OSError."""
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(lock)
-    return True

@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from core.lab.shim.clocks.clock_register import is_locked
 from core.lab.stale_tmp import remove_stale
-from core.temporary import is_abandoned, own_folder
+from core.temporary import own_folder
 
 HOLDER = """
 import time
@@ -22,7 +23,7 @@ with own_folder("index") as folder:
 def test_a_folder_is_gone_with_its_block() -> None:
     with own_folder("index") as folder:
         Path(folder, "file").touch()
-        assert not is_abandoned(Path(folder))
+        assert is_locked(folder)
     assert not Path(folder).exists()
 
 

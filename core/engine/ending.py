@@ -17,9 +17,8 @@ class Ending(Generic[Kind]):
 
 
 SessionEnding = Ending[Literal["finished", "stopped", "crashed"]]
-RunEnding = Ending[
-    Literal["stopped", "paused", "withdrawn", "skipped", "pruned"]
-]  # of a run that the engine itself ends
+# Of a run that the engine itself ends:
+RunEnding = Ending[Literal["stopped", "paused", "withdrawn", "skipped", "pruned"]]
 
 RUN_STOPPED: RunEnding = Ending("stopped", "stopped")
 RUN_PAUSED: RunEnding = Ending("paused", "cut off by a pause")

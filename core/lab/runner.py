@@ -77,9 +77,8 @@ class RunSpec:
     process_limit: int | None = 512
     cores: float | None = None  # processors that the run may keep busy on the clock, on average
     processors: float = 1.0  # that others are kept from while it is on its clock
-    expected_processors: float | None = (
-        None  # the same until its use is measured, `processors` at most; None: it is not
-    )
+    # The same until its use is measured, `processors` at most; None: it is not measured.
+    expected_processors: float | None = None
     beside: bool = False  # it is on no clock, and is kept from the processors of those that are: a check
     clocks: Path | None = None  # folder in which the runs of a session tell of their clocks; None: they do not
     machine_processors: int = 1  # that the session may use

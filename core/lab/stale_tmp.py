@@ -8,8 +8,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from core.lab.shim.clocks.clock_register import is_locked
 from core.lab.shim.rmtree import remove_tree
-from core.temporary import HELD_PREFIX, is_abandoned
+from core.temporary import HELD_PREFIX
 
 LINK_PREFIX = "autoresearch-tmp-"  # short names of runs' temporary folders
 FOLDER_PREFIXES = (  # each in use for seconds, or as long as a model is scored: minutes
@@ -45,7 +46,7 @@ def _remove_if_stale(path: Path) -> bool:
     # By the wall clock, as file times are: where it was set, an hour too few or too many does no harm.
     old = time.time() - info.st_mtime > STALE_SECONDS
     dangling = path.name.startswith(LINK_PREFIX) and path.is_symlink() and not path.exists()
-    left = path.name.startswith(HELD_PREFIX) and is_abandoned(path)
+    left = path.name.startswith(HELD_PREFIX) and not is_locked(str(path))
     if dangling or left or (old and path.name.startswith(FOLDER_PREFIXES)):
         remove_tree(path)
     elif old and path.name.startswith(f"{SOCKET_PREFIX}{os.getuid()}-"):

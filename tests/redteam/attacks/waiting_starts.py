@@ -28,6 +28,12 @@ for number in range(4):
             book[8 * number : 8 * number + 8] = array.array("d", [time.process_time()]).tobytes()
 def used():
     return sum(array.array("d", book[:32]))
+ask()
+time.sleep(0.3)
+before = used()
+data()
+took = used() - before
+print("STOLEN: processor time" if took > 1.0 else "took", took, flush=True)
 """
 
 
@@ -41,22 +47,8 @@ while True: time.sleep(0.05)
 """
 
 ATTACKS = [
-    Escape("computes-while-it-waits", "goes on computing in four sessions once it has asked for its data", f"""{working()}
-ask()
-time.sleep(0.3)
-before = used()
-data()
-took = used() - before
-print("STOLEN: processor time" if took > 1.0 else "took", took, flush=True)
-""", turn=True, slow=True),
-    Escape("a-clock-of-its-own", "the same, and each says all the time that it is to go on", f"""{working("os.kill(0, signal.SIGCONT)")}
-ask()
-time.sleep(0.3)
-before = used()
-data()
-took = used() - before
-print("STOLEN: processor time" if took > 1.0 else "took", took, flush=True)
-""", ("done", "resources"), "continued itself", turn=True, slow=True),
+    Escape("computes-while-it-waits", "goes on computing in four sessions once it has asked for its data", working(), turn=True, slow=True),
+    Escape("a-clock-of-its-own", "the same, and each says all the time that it is to go on", working("os.kill(0, signal.SIGCONT)"), ("done", "resources"), "continued itself", turn=True, slow=True),
     Escape("lifts-its-own-priority", "leaves the lowest class, and takes a better priority", f"""{START}
 attempt("its old class", lambda: (os.sched_getscheduler(0) == os.SCHED_IDLE and os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0)) is None) or {{}}[0])
 attempt("a real-time class", lambda: os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1)) or os.sched_getscheduler(0) == os.SCHED_RR or {{}}[0])

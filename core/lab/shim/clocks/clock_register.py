@@ -15,7 +15,7 @@ _CLOCK, _SCORING = "clock", "scoring"
 
 
 def is_locked(path: str) -> bool:
-    """Whether a living process holds the lock of this file, which the kernel releases however that ends."""
+    """Whether a living process holds the lock of this file or folder, which the kernel releases however that ends."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be a pipe
     except OSError:

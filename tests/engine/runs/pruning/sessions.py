@@ -11,7 +11,7 @@ from core.record.events import Event
 from core.record.state import State
 from core.stats import prune
 from tests.engine.support import engine, wait_end
-from tests.projects import SCORED_FILES, make_project, write_script
+from tests.projects import SCORED_FILES, SCORED_PROGRAM, make_project, write_script
 
 # What a run prints of its loss, when it prints it, and what it is scored by are its own to say.
 TRAIN = '''\
@@ -56,25 +56,15 @@ saved = json.loads(pathlib.Path(os.environ["AUTORESEARCH_RUN_DIR"], "weights.jso
 print(json.dumps({"metric": saved["metric"]}))
 """,
 }
-PROGRAM = """\
-+++
-edit = ["train.py"]
-run = "python train.py"
-prepare = "python prepare.py"
-score = "python score.py"
-[metric]
-name = "bpb"
-[budget]
-run = "40 steps"
+MORE = """run = "40 steps"
 [decide]
 repeats = 0
 refresh = 0
 quarantine = 1000
 [prune]
 audit = 1000
-+++
-# A test
 """
+PROGRAM = SCORED_PROGRAM.replace('name = "loss"', 'name = "bpb"').replace('run = "10s"\n', MORE)
 
 
 def change(**constants: object) -> dict[str, Any]:
